@@ -1,0 +1,1 @@
+"""A Llama-type language model on JAX: weights, tokenizer, training pieces and generation."""

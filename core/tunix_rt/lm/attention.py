@@ -1,0 +1,56 @@
+"""Attention over whole sequences and over a cache, for grouped query heads."""
+
+import jax
+import jax.numpy as jnp
+
+_BLOCK = 128
+_NEVER = jnp.float32(-1e30)
+
+
+def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, *, segments: jax.Array) -> jax.Array:
+    """Attend to earlier tokens of the same segment.
+
+    q (B, T, heads, D), k and v (B, T, kv_heads, D), segments (B, T); returns (B, T, heads, D).
+    Queries go in blocks, so that keys after a block are never computed, and the query heads that
+    share a kv head form one matrix product: both are what makes it fast on a CPU.
+    """
+    batch, length, num_heads, head_dim = q.shape
+    kv_heads = k.shape[2]
+    group = num_heads // kv_heads
+    keys = jnp.swapaxes(k, 1, 2)  # (B, K, T, D)
+    values = jnp.swapaxes(v, 1, 2)
+    grouped = jnp.transpose(q.reshape(batch, length, kv_heads, group, head_dim), (0, 2, 3, 1, 4))
+    grouped = grouped * jnp.float32(head_dim**-0.5)  # (B, K, G, T, D)
+    blocks = []
+    for start in range(0, length, _BLOCK):
+        stop = min(start + _BLOCK, length)
+        allowed = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None, :]
+        allowed = allowed & (segments[:, start:stop, None] == segments[:, None, :stop])  # (B, t, T')
+        blocks.append(_attend(grouped[:, :, :, start:stop], keys[:, :, :stop], values[:, :, :stop], allowed))
+    mixed = jnp.concatenate(blocks, axis=3) if len(blocks) > 1 else blocks[0]
+    return jnp.transpose(mixed, (0, 3, 1, 2, 4)).reshape(q.shape)
+
+
+def _attend(q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array) -> jax.Array:
+    batch, kv_heads, group, length, head_dim = q.shape
+    rows = q.reshape(batch, kv_heads, group * length, head_dim)
+    scores = jnp.einsum("bkqd,bksd->bkqs", rows, k).reshape(batch, kv_heads, group, length, k.shape[2])
+    scores = jnp.where(allowed[:, None, None], scores, _NEVER)
+    weights = jax.nn.softmax(scores, axis=-1).reshape(batch, kv_heads, group * length, k.shape[2])
+    return jnp.einsum("bkqs,bksd->bkqd", weights, v).reshape(q.shape)
+
+
+def cached_attention(q: jax.Array, keys: jax.Array, values: jax.Array, *, lengths: jax.Array) -> jax.Array:
+    """Attend from one query a row to the first `lengths` entries of its cache.
+
+    q (B, heads, D), keys and values (B, kv_heads, S, D), lengths (B,); returns (B, heads, D).
+    Multiplies and sums rather than `dot_general`: for one query the CPU backend is faster that way.
+    """
+    batch, num_heads, head_dim = q.shape
+    kv_heads, capacity = keys.shape[1], keys.shape[2]
+    grouped = q.reshape(batch, kv_heads, num_heads // kv_heads, head_dim) * jnp.float32(head_dim**-0.5)
+    scores = jnp.sum(grouped[:, :, :, None, :] * keys[:, :, None], axis=-1)  # (B, K, G, S)
+    visible = jnp.arange(capacity)[None, :] < lengths[:, None]
+    weights = jax.nn.softmax(jnp.where(visible[:, None, None], scores, _NEVER), axis=-1)
+    mixed = jnp.sum(weights[..., None] * values[:, :, None], axis=3)
+    return mixed.reshape(q.shape)

@@ -1,0 +1,18 @@
+"""Rotary positions, in the half-split layout of Hugging Face's Llama."""
+
+import jax
+import jax.numpy as jnp
+
+
+def rotary_table(positions: jax.Array, head_dim: int, *, theta: float) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine of every position's angles, each (*positions.shape, head_dim / 2), float32."""
+    exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
+    angles = positions.astype(jnp.float32)[..., None] / jnp.power(jnp.float32(theta), exponents)
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(heads: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Turn (..., heads, head_dim) by a table of (..., head_dim / 2)."""
+    cos, sin = (part[..., None, :] for part in table)
+    first, second = jnp.split(heads, 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

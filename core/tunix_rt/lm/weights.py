@@ -1,0 +1,198 @@
+"""Model directories in Hugging Face layout: config.json and safetensors."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from tunix_rt.lm.config import ModelConfig
+from tunix_rt.lm.errors import ModelError
+from tunix_rt.lm.lora import HF_MODULES, has_lora
+from tunix_rt.lm.model import Decoder
+
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+_OWN_CONFIG = "Use the config.json and the weights of one and the same model."
+
+
+def load_config(directory: Path | str) -> ModelConfig:
+    """Read a model directory's config.json; stop ids of generation_config.json are added."""
+    folder = Path(directory)
+    settings = dict(read_json(folder / "config.json"))
+    generation = folder / "generation_config.json"
+    if generation.exists():
+        settings["eos_token_id"] = read_json(generation).get("eos_token_id", settings.get("eos_token_id"))
+    return ModelConfig.from_hf(settings)
+
+
+def load_model(directory: Path | str) -> Decoder:
+    """Load a model directory as a float32 decoder; one file or several with an index.
+
+    Raises ModelError that names every tensor that is missing, unknown or of another shape.
+    """
+    config = load_config(directory)
+    return build_model(config, read_tensors(Path(directory)), source=WEIGHTS_FILE)
+
+
+def build_model(config: ModelConfig, tensors: Mapping[str, np.ndarray], *, source: str) -> Decoder:
+    """A decoder of Hugging Face-named tensors; `source` names their origin in errors."""
+    check_tensors(config, {name: tensor.shape for name, tensor in tensors.items()}, source=source)
+    model = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(model)
+    flat = nnx.to_flat_state(state)
+    names: dict[tuple[Hashable, ...], tuple[str, bool]] = {
+        path: (name, transposed) for name, path, transposed in _parameters(config)
+    }
+    leaves = []
+    for path, variable in flat:
+        name, transposed = names[tuple(path)]
+        tensor = tensors[name].T if transposed else tensors[name]
+        leaves.append((path, variable.replace(jnp.asarray(np.ascontiguousarray(tensor, np.float32)))))
+    loaded: Decoder = nnx.merge(graph, nnx.from_flat_state(leaves))
+    return loaded
+
+
+def save_model(model: Decoder, directory: Path | str) -> None:
+    """Write config.json and model.safetensors (float32); merge or export adapters first."""
+    if has_lora(model):
+        raise ValueError("The model carries adapters; merge them, or export them, before saving.")
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", model.config.to_hf())
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        partial = Path(scratch) / WEIGHTS_FILE
+        save_file(export_tensors(model), partial, metadata={"format": "pt"})
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(folder / WEIGHTS_FILE)
+
+
+def export_tensors(model: Decoder) -> dict[str, np.ndarray]:
+    """The model's parameters under Hugging Face names, float32."""
+    flat = _flat_parameters(model)
+    tensors = {}
+    for name, path, transposed in _parameters(model.config):
+        value = np.asarray(flat[path][...])
+        tensors[name] = np.ascontiguousarray(value.T if transposed else value)
+    return tensors
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that a model of this config has, in Hugging Face's order of axes."""
+    model = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
+    flat = _flat_parameters(model)
+    shapes = {}
+    for name, path, transposed in _parameters(config):
+        shape = tuple(flat[path].shape)
+        shapes[name] = shape[::-1] if transposed else shape
+    return shapes
+
+
+def check_tensors(config: ModelConfig, found: Mapping[str, tuple[int, ...]], *, source: str) -> None:
+    """Raise ModelError that names every missing, unknown and wrongly shaped tensor."""
+    expected = tensor_shapes(config)
+    ignored = {"lm_head.weight"} if config.tie_word_embeddings else set()
+    missing = [name for name in expected if name not in found]
+    unknown = [name for name in found if name not in expected and name not in ignored]
+    unknown = [name for name in unknown if not name.endswith("rotary_emb.inv_freq")]
+    misshapen = [name for name in expected if name in found and found[name] != expected[name]]
+    problems = [f"missing: {', '.join(missing)}."] if missing else []
+    problems += [f"unknown: {', '.join(unknown)}."] if unknown else []
+    for name in misshapen:
+        problems.append(f"{name} is {list(found[name])}, config.json says {list(expected[name])}.")
+    if problems:
+        field = f"{source}: {', '.join(missing + unknown + misshapen)}"
+        raise ModelError(field, " ".join(problems), remedy=_OWN_CONFIG)
+
+
+def read_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """All tensors of a directory's safetensors files, sharded or not."""
+    tensors: dict[str, np.ndarray] = {}
+    for path in weight_files(folder):
+        tensors.update(_read_file(path))
+    return tensors
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The directory's safetensors files, in the index's order; each exists, or ModelError."""
+    remedy = "Give a directory in Hugging Face layout with float weights in safetensors."
+    if (folder / WEIGHTS_FILE).exists():
+        return [folder / WEIGHTS_FILE]
+    if not (folder / INDEX_FILE).exists():
+        raise ModelError(WEIGHTS_FILE, f"there is no such file in {folder.name}.", remedy=remedy)
+    index = read_json(folder / INDEX_FILE).get("weight_map")
+    if not isinstance(index, dict) or not all(isinstance(value, str) for value in index.values()):
+        raise ModelError(f"{INDEX_FILE}: weight_map", "is not a mapping to file names.", remedy=remedy)
+    names = list(dict.fromkeys(index.values()))
+    for name in names:
+        if Path(name).name != name:
+            raise ModelError(f"{INDEX_FILE}: weight_map", f"{name!r} leaves the directory.", remedy=remedy)
+        if not (folder / name).exists():
+            raise ModelError(name, f"{INDEX_FILE} names this file, and it is missing.", remedy=remedy)
+    return [folder / name for name in names]
+
+
+def weights_digest(directory: Path | str) -> str:
+    """SHA-256 of the weight files' names and bytes, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in weight_files(Path(directory)):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; ModelError where it is missing or is no object."""
+    remedy = "Give a complete model directory in Hugging Face layout."
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(path.name, f"cannot be read ({error.strerror}).", remedy=remedy) from error
+    except ValueError as error:
+        raise ModelError(path.name, f"is not valid JSON ({error}).", remedy=remedy) from error
+    if not isinstance(value, dict):
+        raise ModelError(path.name, "is not a JSON object.", remedy=remedy)
+    return value
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a mapping as indented JSON, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _read_file(path: Path) -> dict[str, np.ndarray]:
+    remedy = "Download or export the file again."
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, TypeError) as error:
+        raise ModelError(path.name, f"cannot be read as safetensors ({error}).", remedy=remedy) from error
+
+
+def _flat_parameters(model: Decoder) -> dict[tuple[Hashable, ...], Any]:
+    return {tuple(path): variable for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param))}
+
+
+def _parameters(config: ModelConfig) -> Iterator[tuple[str, tuple[Hashable, ...], bool]]:
+    """Hugging Face name, path in the model's state, and whether the two are transposed."""
+    yield "model.embed_tokens.weight", ("embedding",), False
+    for index in range(config.num_layers):
+        prefix = f"model.layers.{index}"
+        yield f"{prefix}.input_layernorm.weight", ("layers", index, "input_norm", "scale"), False
+        for short, module in HF_MODULES.items():
+            yield f"{prefix}.{module}.weight", ("layers", index, short, "kernel"), True
+        yield f"{prefix}.post_attention_layernorm.weight", ("layers", index, "post_norm", "scale"), False
+    yield "model.norm.weight", ("norm", "scale"), False
+    if not config.tie_word_embeddings:
+        yield "lm_head.weight", ("head",), False
