@@ -1,0 +1,1 @@
+"""The answer in a text, and whether two answers are equal."""

@@ -1,0 +1,85 @@
+"""An object store in a folder: written by temporary file, fsync and rename."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunix_rt.blobs.blobs import (
+    CHUNK_BYTES,
+    Blob,
+    BlobCorruptError,
+    BlobMissingError,
+    BlobsUnavailableError,
+    checked,
+    hash_file,
+    key_of,
+)
+
+
+class DirectoryBlobs:
+    """Blobs as files under a root folder, which is made if it is missing."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        root.mkdir(parents=True, exist_ok=True)
+
+    def stat(self, sha256: str) -> Blob | None:
+        """The blob, or None if it is not stored."""
+        try:
+            return Blob(sha256, (self._root / key_of(sha256)).stat().st_size)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise BlobsUnavailableError(str(error)) from error
+
+    def put_file(self, path: Path, blob: Blob) -> None:
+        """Copies a file into the store. Raises BlobCorruptError if the copy has another digest."""
+        target = self._root / key_of(blob.sha256)
+        temporary = target.with_name(f".{blob.sha256}.{secrets.token_hex(8)}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy_durably(path, temporary)
+            found = hash_file(temporary)
+            if found != blob:
+                raise BlobCorruptError(blob.sha256, found.sha256)
+            temporary.replace(target)
+            _sync_directory(target.parent)
+        except OSError as error:
+            raise BlobsUnavailableError(str(error)) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def read(self, sha256: str, offset: int = 0) -> Iterator[bytes]:
+        """The bytes from an offset; a read from 0 checks the digest."""
+        chunks = self._chunks(sha256, offset)
+        return checked(chunks, sha256) if offset == 0 else chunks
+
+    def _chunks(self, sha256: str, offset: int) -> Iterator[bytes]:
+        try:
+            with (self._root / key_of(sha256)).open("rb") as file:
+                file.seek(offset)
+                while chunk := file.read(CHUNK_BYTES):
+                    yield chunk
+        except FileNotFoundError as error:
+            raise BlobMissingError(sha256) from error
+        except OSError as error:
+            raise BlobsUnavailableError(str(error)) from error
+
+
+def _copy_durably(source: Path, target: Path) -> None:
+    with source.open("rb") as reader, target.open("wb") as writer:
+        while chunk := reader.read(CHUNK_BYTES):
+            writer.write(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,31 @@
+"""Chooses the object store by its URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tunix_rt.blobs.blobs import Blobs
+from tunix_rt.blobs.directory import DirectoryBlobs
+
+
+def open_blobs(url: str) -> Blobs:
+    """Opens `file:///folder` or `s3://KEY:SECRET@host:port/bucket?secure=false`.
+
+    In an `s3` URL key and secret are percent-encoded; `secure` is `true` unless given.
+    Raises ValueError for another scheme or missing parts, BlobsUnavailableError
+    if the store does not answer.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file" and not parts.netloc and parts.path:
+        return DirectoryBlobs(Path(unquote(parts.path)))
+    if parts.scheme == "s3":
+        bucket = parts.path.strip("/")
+        if not (parts.hostname and bucket and parts.username and parts.password):
+            raise ValueError("an s3 URL needs key, secret, host and bucket: s3://KEY:SECRET@host:port/bucket")
+        from tunix_rt.blobs.s3 import S3Blobs
+
+        endpoint = parts.hostname + (f":{parts.port}" if parts.port else "")
+        secure = parse_qs(parts.query).get("secure", ["true"])[0] != "false"
+        return S3Blobs(endpoint, bucket, unquote(parts.username), unquote(parts.password), secure=secure)
+    raise ValueError(f"`{parts.scheme}` is no object store; use file:///folder or s3://…")

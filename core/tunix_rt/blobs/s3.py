@@ -1,0 +1,90 @@
+"""An object store in an S3 bucket, such as MinIO's; the only module that knows minio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException, S3Error
+
+from tunix_rt.blobs.blobs import (
+    CHUNK_BYTES,
+    Blob,
+    BlobMissingError,
+    BlobsUnavailableError,
+    checked,
+    key_of,
+)
+
+_MISSING = frozenset({"NoSuchKey", "NoSuchObject"})
+_PART_BYTES = 64 * 1024 * 1024
+
+
+class S3Blobs:
+    """Blobs as objects of a bucket, which is made if it is missing."""
+
+    def __init__(self, endpoint: str, bucket: str, access_key: str, secret_key: str, *, secure: bool) -> None:
+        pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=5.0, read=60.0),
+            maxsize=16,
+            retries=urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+        )
+        self._client = Minio(
+            endpoint, access_key=access_key, secret_key=secret_key, secure=secure, http_client=pool
+        )
+        self._bucket = bucket
+        try:
+            if not self._client.bucket_exists(bucket):
+                self._make_bucket()
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise BlobsUnavailableError(f"bucket {bucket} at {endpoint}: {error}") from error
+
+    def stat(self, sha256: str) -> Blob | None:
+        """The blob, or None if it is not stored."""
+        try:
+            found = self._client.stat_object(self._bucket, key_of(sha256))
+        except S3Error as error:
+            if error.code in _MISSING:
+                return None
+            raise BlobsUnavailableError(str(error)) from error
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise BlobsUnavailableError(str(error)) from error
+        return Blob(sha256, found.size or 0)
+
+    def put_file(self, path: Path, blob: Blob) -> None:
+        """Uploads a file, in parts if it is large; readers check the digest."""
+        try:
+            self._client.fput_object(self._bucket, key_of(blob.sha256), str(path), part_size=_PART_BYTES)
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise BlobsUnavailableError(str(error)) from error
+
+    def read(self, sha256: str, offset: int = 0) -> Iterator[bytes]:
+        """The bytes from an offset; a read from 0 checks the digest."""
+        chunks = self._chunks(sha256, offset)
+        return checked(chunks, sha256) if offset == 0 else chunks
+
+    def _chunks(self, sha256: str, offset: int) -> Iterator[bytes]:
+        try:
+            response = self._client.get_object(self._bucket, key_of(sha256), offset=offset)
+        except S3Error as error:
+            if error.code in _MISSING:
+                raise BlobMissingError(sha256) from error
+            raise BlobsUnavailableError(str(error)) from error
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise BlobsUnavailableError(str(error)) from error
+        try:
+            yield from response.stream(CHUNK_BYTES)
+        except urllib3.exceptions.HTTPError as error:
+            raise BlobsUnavailableError(str(error)) from error
+        finally:
+            response.close()
+            response.release_conn()
+
+    def _make_bucket(self) -> None:
+        try:
+            self._client.make_bucket(self._bucket)
+        except S3Error as error:
+            if error.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                raise

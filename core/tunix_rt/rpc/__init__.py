@@ -1,0 +1,1 @@
+"""gRPC shells: errors, statuses, names, pages, servers and channels."""

@@ -1,0 +1,90 @@
+"""Confidence intervals for a rate and for a mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A closed interval of plausible values."""
+
+    low: float
+    high: float
+
+
+def wilson(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
+    """Wilson score interval of a binomial rate.
+
+    With p = successes / n and z the two-sided normal quantile:
+    (p + z²/2n ± z·√(p(1-p)/n + z²/4n²)) / (1 + z²/n). Wilson, JASA 22 (1927).
+    Raises ValueError unless 0 <= successes <= n and n > 0.
+    """
+    if n <= 0 or not 0 <= successes <= n:
+        raise ValueError(f"successes is {successes} of n {n}; n must be positive and hold the successes.")
+    z = normal_quantile(confidence)
+    p = successes / n
+    centre = p + z * z / (2 * n)
+    spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    low = 0.0 if successes == 0 else (centre - spread) / scale
+    high = 1.0 if successes == n else (centre + spread) / scale
+    return Interval(low=max(0.0, low), high=min(1.0, high))
+
+
+def bootstrap_mean(
+    values: Sequence[float], *, seed: int, resamples: int = 10_000, confidence: float = 0.95
+) -> Interval:
+    """Percentile bootstrap interval of the mean; a pure function of its arguments.
+
+    Raises ValueError for no values, a non-finite value or fewer than 100 resamples.
+    """
+    sample = finite_sample(values)
+    if resamples < 100:
+        raise ValueError(f"resamples is {resamples}; it must be at least 100.")
+    tail = (1 - checked_confidence(confidence)) / 2
+    means = resampled_means(sample, seed=seed, resamples=resamples)
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(low=float(low), high=float(high))
+
+
+def resampled_means(sample: np.ndarray, *, seed: int, resamples: int) -> np.ndarray:
+    """Means of `resamples` draws with replacement, (resamples,) float64.
+
+    Draws are made in blocks of at most 2 M indices, so memory is bounded.
+    """
+    generator = np.random.default_rng(seed)
+    block = max(1, 2_000_000 // sample.size)
+    means = np.empty(resamples)
+    for start in range(0, resamples, block):
+        count = min(block, resamples - start)
+        draws = generator.integers(0, sample.size, size=(count, sample.size))
+        means[start : start + count] = sample[draws].mean(axis=1)
+    return means
+
+
+def normal_quantile(confidence: float) -> float:
+    """The z for which a standard normal lies in [-z, z] with this probability."""
+    return NormalDist().inv_cdf(0.5 + checked_confidence(confidence) / 2)
+
+
+def checked_confidence(confidence: float) -> float:
+    """The confidence itself, or ValueError when it is not inside (0, 1)."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; it must be between 0 and 1, for example 0.95.")
+    return confidence
+
+
+def finite_sample(values: Sequence[float]) -> np.ndarray:
+    """The values as a float64 vector, or ValueError when empty or not finite."""
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or sample.size == 0:
+        raise ValueError("no values were given; at least one is needed.")
+    if not np.isfinite(sample).all():
+        raise ValueError("a value is NaN or infinite; only finite scores can be summarised.")
+    return sample

@@ -1,0 +1,179 @@
+"""Paired comparison of two systems on the same items."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+from tunix_rt.stats.intervals import (
+    Interval,
+    checked_confidence,
+    finite_sample,
+    normal_quantile,
+    resampled_means,
+)
+
+Verdict = Literal["better", "worse", "no detectable difference"]
+
+EXACT_FLIPS_LIMIT = 16  # 2^16 sign patterns are enumerated; above, they are drawn.
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """A candidate against a baseline on the same items, scores in [0, 1].
+
+    `gained` items are right only in the candidate, `lost` only in the baseline.
+    `p_value` is McNemar's exact test for right/wrong scores, else the sign-flip test.
+    """
+
+    n: int
+    gained: int
+    lost: int
+    difference: float
+    interval: Interval
+    p_value: float
+    test: Literal["mcnemar-exact", "sign-flip"]
+    verdict: Verdict
+
+
+def mcnemar_exact(gained: int, lost: int) -> float:
+    """Two-sided p-value of McNemar's exact test.
+
+    Under no difference, min(gained, lost) of the gained + lost flips is Binomial(n, 1/2):
+    p = min(1, 2·Σ_{k<=min} C(n,k) / 2ⁿ). No flips give 1. McNemar, Psychometrika 12 (1947).
+    """
+    if gained < 0 or lost < 0:
+        raise ValueError(f"gained is {gained} and lost is {lost}; counts cannot be negative.")
+    flips = gained + lost
+    tail = term = 1
+    for k in range(1, min(gained, lost) + 1):
+        term = term * (flips - k + 1) // k  # C(flips, k), exact in integers
+        tail += term
+    return min(1.0, (2 * tail) / (1 << flips))
+
+
+def paired_bootstrap(
+    baseline: Sequence[float],
+    candidate: Sequence[float],
+    *,
+    seed: int,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap interval of mean(candidate - baseline), items drawn in pairs."""
+    differences = _differences(baseline, candidate)
+    if resamples < 100:
+        raise ValueError(f"resamples is {resamples}; it must be at least 100.")
+    tail = (1 - checked_confidence(confidence)) / 2
+    means = resampled_means(differences, seed=seed, resamples=resamples)
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(low=float(low), high=float(high))
+
+
+def sign_flip(differences: Sequence[float], *, seed: int, permutations: int = 10_000) -> float:
+    """Two-sided p-value of the sign-flip permutation test that the mean difference is zero.
+
+    Up to 16 non-zero differences all sign patterns are enumerated and the seed has no effect;
+    above, patterns are drawn and p = (1 + hits) / (1 + permutations), so p is never 0.
+    """
+    sample = finite_sample(differences)
+    moved = sample[sample != 0]
+    if moved.size == 0:
+        return 1.0
+    observed = abs(float(moved.sum())) * (1 - 1e-12)  # equal sums count as hits in spite of rounding
+    if moved.size <= EXACT_FLIPS_LIMIT:
+        patterns = np.arange(1 << moved.size)[:, None] >> np.arange(moved.size) & 1
+        sums = np.abs((1 - 2 * patterns) @ moved)
+        return float(np.mean(sums >= observed))
+    if permutations < 100:
+        raise ValueError(f"permutations is {permutations}; it must be at least 100.")
+    generator = np.random.default_rng(seed)
+    hits = 0
+    block = max(1, 2_000_000 // moved.size)
+    for start in range(0, permutations, block):
+        count = min(block, permutations - start)
+        signs = 1 - 2 * generator.integers(0, 2, size=(count, moved.size), dtype=np.int8)
+        hits += int(np.count_nonzero(np.abs(signs @ moved) >= observed))
+    return (1 + hits) / (1 + permutations)
+
+
+def minimum_detectable_difference(
+    n: int, discordance: float, *, alpha: float = 0.05, power: float = 0.8
+) -> float:
+    """Smallest difference of two paired rates that n items reveal with this power.
+
+    `discordance` is the expected share of items on which the two systems differ, in (0, 1].
+    Solves n·d² = (z_{1-α/2}·√π + z_{power}·√(π - d²))² for d, π the discordance
+    (Connor, Biometrics 43, 1987). The answer is never more than the discordance: where even that
+    is not detectable, the discordance would have to be larger, and ValueError says so.
+    """
+    if n <= 0:
+        raise ValueError(f"n is {n}; it must be positive.")
+    if not 0 < discordance <= 1:
+        raise ValueError(f"discordance is {discordance}; it must be in (0, 1].")
+    z_alpha = normal_quantile(1 - alpha)
+    z_power = NormalDist().inv_cdf(checked_confidence(power))
+
+    def shortfall(d: float) -> float:
+        spread = z_alpha * math.sqrt(discordance) + z_power * math.sqrt(max(0.0, discordance - d * d))
+        return spread * spread / (d * d) - n
+
+    low, high = 1e-9, discordance
+    if shortfall(high) > 0:
+        raise ValueError(
+            f"{n} items cannot show any difference when only {discordance:.1%} of them change; use more items."
+        )
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if shortfall(middle) > 0 else (low, middle)
+    return high
+
+
+def verdict(difference: float, p_value: float, *, alpha: float = 0.05) -> Verdict:
+    """Whether a candidate is better or worse, or no difference can be told."""
+    if p_value >= alpha or difference == 0:
+        return "no detectable difference"
+    return "better" if difference > 0 else "worse"
+
+
+def compare(
+    baseline: Sequence[float],
+    candidate: Sequence[float],
+    *,
+    seed: int,
+    alpha: float = 0.05,
+    resamples: int = 10_000,
+) -> PairedComparison:
+    """Compares the scores of two systems, given in the same item order."""
+    differences = _differences(baseline, candidate)
+    difference = float(differences.mean())
+    gained = int(np.count_nonzero(differences > 0))
+    lost = int(np.count_nonzero(differences < 0))
+    binary = set(baseline) | set(candidate) <= {0.0, 1.0}
+    p_value = mcnemar_exact(gained, lost) if binary else sign_flip(differences.tolist(), seed=seed)
+    interval = paired_bootstrap(
+        baseline, candidate, seed=seed, resamples=resamples, confidence=1 - alpha
+    )
+    return PairedComparison(
+        n=differences.size,
+        gained=gained,
+        lost=lost,
+        difference=difference,
+        interval=interval,
+        p_value=p_value,
+        test="mcnemar-exact" if binary else "sign-flip",
+        verdict=verdict(difference, p_value, alpha=alpha),
+    )
+
+
+def _differences(baseline: Sequence[float], candidate: Sequence[float]) -> np.ndarray:
+    if len(baseline) != len(candidate):
+        raise ValueError(
+            f"baseline has {len(baseline)} items and candidate {len(candidate)}; pair them by item first."
+        )
+    return finite_sample(candidate) - finite_sample(baseline)

@@ -1,0 +1,1 @@
+"""Reasoning traces: parsing, checking, splitting, rendering to text and generating."""
