@@ -1,0 +1,85 @@
+"""Which tensors a model's files must hold, from its config alone; imports no jax, so servers can check."""
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from tunix_rt.lm.config import ModelConfig
+from tunix_rt.lm.errors import ModelError
+
+MAX_HEADER_BYTES = 100_000_000
+_OWN_CONFIG = "Use the config.json and the weights of one and the same model."
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor, in Hugging Face's names and order of axes."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    queries, shared = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, hidden)}
+    for index in range(config.num_layers):
+        prefix = f"model.layers.{index}"
+        shapes[f"{prefix}.input_layernorm.weight"] = (hidden,)
+        shapes[f"{prefix}.self_attn.q_proj.weight"] = (queries, hidden)
+        shapes[f"{prefix}.self_attn.k_proj.weight"] = (shared, hidden)
+        shapes[f"{prefix}.self_attn.v_proj.weight"] = (shared, hidden)
+        shapes[f"{prefix}.self_attn.o_proj.weight"] = (hidden, queries)
+        shapes[f"{prefix}.mlp.gate_proj.weight"] = (inner, hidden)
+        shapes[f"{prefix}.mlp.up_proj.weight"] = (inner, hidden)
+        shapes[f"{prefix}.mlp.down_proj.weight"] = (hidden, inner)
+        shapes[f"{prefix}.post_attention_layernorm.weight"] = (hidden,)
+    shapes["model.norm.weight"] = (hidden,)
+    if not config.tie_word_embeddings:
+        shapes["lm_head.weight"] = (config.vocab_size, hidden)
+    return shapes
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """How many numbers the tensors hold."""
+    count = 0
+    for shape in tensor_shapes(config).values():
+        size = 1
+        for axis in shape:
+            size *= axis
+        count += size
+    return count
+
+
+def check_tensors(config: ModelConfig, found: Mapping[str, tuple[int, ...]], *, source: str) -> None:
+    """Raise ModelError that names every missing, unknown and wrongly shaped tensor."""
+    expected = tensor_shapes(config)
+    ignored = {"lm_head.weight"} if config.tie_word_embeddings else set()
+    missing = [name for name in expected if name not in found]
+    unknown = [name for name in found if name not in expected and name not in ignored]
+    unknown = [name for name in unknown if not name.endswith("rotary_emb.inv_freq")]
+    misshapen = [name for name in expected if name in found and found[name] != expected[name]]
+    problems = [f"missing: {', '.join(missing)}."] if missing else []
+    problems += [f"unknown: {', '.join(unknown)}."] if unknown else []
+    for name in misshapen:
+        problems.append(f"{name} is {list(found[name])}, config.json says {list(expected[name])}.")
+    if problems:
+        field = f"{source}: {', '.join(missing + unknown + misshapen)}"
+        raise ModelError(field, " ".join(problems), remedy=_OWN_CONFIG)
+
+
+def header_length(prefix: bytes, *, source: str) -> int:
+    """The length of a safetensors header from the first 8 bytes of a file. Raises ModelError."""
+    if len(prefix) < 8:
+        raise ModelError(source, "is shorter than a safetensors header.", remedy="Export the file again.")
+    (length,) = struct.unpack("<Q", prefix[:8])
+    if not 2 <= length <= MAX_HEADER_BYTES:
+        raise ModelError(source, f"announces a header of {length} bytes.", remedy="Export the file again.")
+    return int(length)
+
+
+def header_shapes(header: bytes, *, source: str) -> dict[str, tuple[int, ...]]:
+    """The tensors' shapes in a safetensors header. Raises ModelError if it is malformed."""
+    try:
+        entries: dict[str, Any] = json.loads(header)
+        return {
+            name: tuple(int(axis) for axis in entry["shape"])
+            for name, entry in entries.items()
+            if name != "__metadata__"
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(source, "has a malformed header.", remedy="Export the file again.") from error
