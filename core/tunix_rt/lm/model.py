@@ -1,6 +1,7 @@
 """The decoder: a Llama-type transformer in Flax NNX, one set of arrays for each layer."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ KeysValues = tuple[jax.Array, jax.Array]
 class Projection(nnx.Module):
     """A linear map without bias, to which `lora.add_lora` may add a low-rank term."""
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs | None) -> None:
         self.kernel = nnx.Param(_normal(rngs, (inputs, outputs)))
         self.lora_a: nnx.Variable[jax.Array] | None = nnx.data(None)
         self.lora_b: nnx.Variable[jax.Array] | None = nnx.data(None)
@@ -45,7 +46,7 @@ class Norm(nnx.Module):
 class Layer(nnx.Module):
     """Attention and feed-forward with residual connections, on activations of shape (rows, hidden)."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs | None) -> None:
         hidden, inner = config.hidden_size, config.intermediate_size
         queries, shared = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
         self.head_dim = config.head_dim
@@ -75,9 +76,12 @@ class Layer(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """A causal language model; all parameters and activations are float32."""
+    """A causal language model; all parameters and activations are float32.
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs) -> None:
+    Without `rngs` the matrices are shapes only, for weights to be filled in.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs | None) -> None:
         self.config = config
         self.embedding = nnx.Param(_normal(rngs, (config.vocab_size, config.hidden_size)))
         self.layers = nnx.List([Layer(config, rngs=rngs) for _ in range(config.num_layers)])
@@ -153,9 +157,10 @@ def _layer_states(
     return layer.finish(x, causal_attention(q, k, v, segments=segments))
 
 
-def _normal(rngs: nnx.Rngs, shape: tuple[int, int]) -> jax.Array:
-    drawn: jax.Array = jax.random.normal(rngs.params(), shape, jnp.float32)
-    return jnp.float32(0.02) * drawn
+def _normal(rngs: nnx.Rngs | None, shape: tuple[int, int]) -> Any:
+    if rngs is None:
+        return jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jnp.float32(0.02) * jax.random.normal(rngs.params(), shape, jnp.float32)
 
 
 def parameter_count(model: nnx.Module) -> int:

@@ -46,7 +46,7 @@ def load_model(directory: Path | str) -> Decoder:
 def build_model(config: ModelConfig, tensors: Mapping[str, np.ndarray], *, source: str) -> Decoder:
     """A decoder of Hugging Face-named tensors; `source` names their origin in errors."""
     check_tensors(config, {name: tensor.shape for name, tensor in tensors.items()}, source=source)
-    model = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
+    model = Decoder(config, rngs=None)
     graph, state = nnx.split(model)
     flat = nnx.to_flat_state(state)
     names: dict[tuple[Hashable, ...], tuple[str, bool]] = {
@@ -88,8 +88,7 @@ def export_tensors(model: Decoder) -> dict[str, np.ndarray]:
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor that a model of this config has, in Hugging Face's order of axes."""
-    model = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
-    flat = _flat_parameters(model)
+    flat = _flat_parameters(Decoder(config, rngs=None))
     shapes = {}
     for name, path, transposed in _parameters(config):
         shape = tuple(flat[path].shape)
