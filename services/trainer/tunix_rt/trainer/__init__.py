@@ -1,0 +1,1 @@
+"""The trainer: checks and queues runs, supervises their training in child processes."""
