@@ -7,25 +7,30 @@ from dataclasses import dataclass
 
 WHOLE_TEXT_WORDS = 6  # a single line of at most so many words is an answer by itself
 
-_REASONING = re.compile(r"<(reasoning|think|thinking)>.*?</\1>", re.IGNORECASE | re.DOTALL)
-_UNFINISHED = re.compile(r"<(?:reasoning|think|thinking)>", re.IGNORECASE)
-_HEADLESS = re.compile(r"\A(?:(?!<(?:reasoning|think|thinking)>).)*</(?:reasoning|think|thinking)>", re.I | re.S)
+_REASONING_TAG = re.compile(r"<(/?)(?:reasoning|think|thinking)>", re.IGNORECASE)
 _TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.IGNORECASE | re.DOTALL)
 _OPEN_TAG = re.compile(r"<answer>((?:(?!</?answer>).)*)\Z", re.IGNORECASE | re.DOTALL)
+_BOXED_PART = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
+_ONLY_BOXED = re.compile(r"\W{0,3}\\(?:boxed|fbox)\s*\{.*\}\W{0,3}", re.DOTALL)
+
+_NEXT_LINE = r"(?:(?=\s*\n\s*(?P<next>[^\n]+))|)"
 _LINE = re.compile(
-    r"\b(?:answer|result)[*_`\s]{0,4}[::=][*_`]{0,3}[ \t]*(?P<inline>[^\n]*)(?:\n\s*(?P<next>[^\n]+))?",
-    re.IGNORECASE,
+    rf"\banswer[*_`\s]{{0,4}}[:\uFF1A=][*_`]{{0,3}}[ \t]*(?P<inline>[^\n]*){_NEXT_LINE}", re.IGNORECASE
 )
-_HEADING = re.compile(r"^#+\s*(?:final\s+)?answer\s*\n+\s*(?P<next>[^\n]+)", re.IGNORECASE | re.MULTILINE)
+_HEADING = re.compile(
+    r"^#+[ \t]*(?:final[ \t]+)?answer[ \t]*\n\s*(?P<next>[^\n]+)", re.IGNORECASE | re.MULTILINE
+)
 _HASHES = re.compile(r"^####[ \t]*(?P<inline>\S[^\n]*)$", re.MULTILINE)
 _PHRASE = re.compile(
-    r"\banswer\s+(?:\w+\s+){0,4}?(?:is|equals|would be)\b[*_`\s]{0,4}:?[*_`\s]{0,4}(?P<inline>[^\n]+)", re.IGNORECASE
+    r"\banswer[ \t]+(?:\w+[ \t]+){0,4}?(?:is|equals|would be)\b[*_`\s]{0,4}:?[*_`\s]{0,4}(?P<inline>[^\n]+)",
+    re.IGNORECASE,
 )
+_SENTENCE_END = re.compile(r"(?:(?<=[\d%)\]}])|(?<=[a-z]{4}))[.!?](?=\s+[A-Z])")
 _NUMBER = re.compile(
-    r"(?<![\w.,/])(?:(?<![)\]])[-−–+])?[$€£]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:(?<=\d)\.\d+|(?<!\d)\.\d+)?(?<=\d)"
-    r"(?:[eE][-+]?\d+)?(?:/\d+)?\s?%?"
+    r"(?:(?<![\w)\]%])[-\u2212\u2013+])?[$€£]?(?<![A-Za-z_\d.])"
+    r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:/\d+)?(?: ?%)?"
 )
-_SENTENCE_END = re.compile(r"(?<=[^\s\d])[.!?](?=\s+[A-Z])|(?<=\d)[.!?](?=\s+[A-Z])")
+_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ('"', '"'), ("'", "'"), ("“", "”"))
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Extraction:
 
     @property
     def explicit(self) -> bool:
-        """Whether the text marked its answer as such; a cut text has no other kind of answer."""
+        """Whether the text marks its answer as such and, for a tag, has closed it."""
         return self.rule in {"tag", "answer_line", "boxed", "hashes", "answer_phrase"}
 
 
@@ -50,29 +55,76 @@ def extract_answer(text: str) -> Extraction:
 
     `<answer>` tags, an `Answer:` line, `\\boxed{}`, a `####` line, "the answer is …", a short text
     that is nothing but the answer, the last number. Of several matches of one rule the last counts.
-    Finished reasoning is removed first; after unfinished reasoning only a marked answer counts.
+    Finished reasoning is removed first; beside unfinished reasoning only a marked answer counts.
     """
-    visible = _HEADLESS.sub("", _REASONING.sub("\n", text))
-    cut = _UNFINISHED.search(visible)
-    if cut is not None:
-        visible = visible[: cut.start()]
+    visible, unfinished = without_reasoning(text)
     marked = _marked_answer(visible)
     if marked is not None:
         return marked
-    if cut is not None:
+    if unfinished:
         return Extraction(answer=None, rule="unfinished_reasoning")
     return _unmarked_answer(visible)
 
 
+def without_reasoning(text: str) -> tuple[str, bool]:
+    """The text outside `<reasoning>` and `<think>`, and whether such a tag was left open.
+
+    A closing tag without an opening one ends reasoning that the prompt began.
+    """
+    parts: list[str] = []
+    position, inside = 0, False
+    for tag in _REASONING_TAG.finditer(text):
+        closing = bool(tag.group(1))
+        if not closing and not inside:
+            parts.append(text[position : tag.start()])
+        elif closing and not inside:
+            parts.clear()
+        inside = not closing
+        position = tag.end()
+    if not inside:
+        parts.append(text[position:])
+    return "\n".join(parts), inside
+
+
+def last_number(text: str) -> str | None:
+    """The last number of a text as it is written there, with its sign, percent sign or denominator.
+
+    A minus that follows a digit, a letter or a bracket is an operator: "12-5" ends with 5, not -5.
+    Digits inside a word (`x2`) are no number.
+    """
+    numbers = [match.group() for match in _NUMBER.finditer(text)]
+    return numbers[-1] if numbers else None
+
+
+def clean_answer(text: str) -> str:
+    """The answer without markdown, quotes, LaTeX delimiters, `\\boxed{}` and the closing full stop."""
+    answer = text.strip()
+    for _ in range(8):  # wrappers may be nested; eight layers are more than any text has
+        before = answer
+        if _ONLY_BOXED.fullmatch(answer):
+            answer = _last_boxed_inside(answer) or answer
+        answer = re.sub(r"^[>#*_`~\s]+(?=\S)|[*_`~\s]+$", "", answer)
+        for opening, closing in _DELIMITERS:
+            inside = answer[len(opening) : len(answer) - len(closing)]
+            if inside and answer == opening + inside + closing and opening not in inside:
+                answer = inside.strip()
+        answer = re.sub(r"(?<=[^.\s])[.!;,]$", "", answer).strip()
+        if answer == before:
+            break
+    return answer
+
+
 def _marked_answer(text: str) -> Extraction | None:
-    for rule, answer in (
-        ("tag", _last_tag(text)),
-        ("open_tag", _open_tag(text)),
-        ("answer_line", _last_line(text, _LINE) or _last_line(text, _HEADING)),
-        ("boxed", _last_boxed(text)),
-        ("hashes", _last_line(text, _HASHES)),
-        ("answer_phrase", _last_line(text, _PHRASE)),
-    ):
+    rules = (
+        ("tag", _last_tag),
+        ("open_tag", _open_tag),
+        ("answer_line", _answer_line),
+        ("boxed", _last_boxed),
+        ("hashes", lambda body: _last_line(body, _HASHES)),
+        ("answer_phrase", lambda body: _last_line(body, _PHRASE)),
+    )
+    for rule, find in rules:
+        answer = find(text)
         if answer:
             return Extraction(answer=answer, rule=rule)
     return None
@@ -85,63 +137,22 @@ def _unmarked_answer(text: str) -> Extraction:
         if answer:
             return Extraction(answer=answer, rule="whole_text")
     number = last_number(stripped)
-    if number is not None:
-        return Extraction(answer=number, rule="last_number")
-    return Extraction(answer=None, rule="none")
-
-
-def last_number(text: str) -> str | None:
-    """The last number of a text as it is written there, with its sign, percent sign or denominator.
-
-    A minus that follows a digit, a letter or a bracket is an operator: "12-5" ends with 5, not -5.
-    """
-    found = None
-    for match in re.finditer(r"\d", text):
-        found = match
-    if found is None:
-        return None
-    matches = [m.group().strip() for m in _NUMBER.finditer(text) if m.group().strip()]
-    if matches:
-        return matches[-1]
-    return re.findall(r"\d+(?:\.\d+)?", text)[-1]
-
-
-def clean_answer(text: str) -> str:
-    """The answer without markdown, quotes, LaTeX delimiters, `\\boxed{}` and the closing full stop."""
-    answer = text.strip()
-    for _ in range(8):
-        before = answer
-        boxed = _last_boxed(answer)
-        if boxed and re.fullmatch(r"\W{0,3}\\(?:boxed|fbox)\{.*\}\W{0,3}", answer, re.DOTALL):
-            answer = boxed
-        answer = re.sub(r"^[>#*_`~\s]+(?=\S)|[*_`~\s]+$", "", answer)
-        answer = re.sub(r"^(?:\*\*|__)|(?:\*\*|__)(?=[.!]?$)", "", answer)
-        for opening, closing in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ('"', '"'), ("'", "'")):
-            if (
-                len(answer) > len(opening) + len(closing)
-                and answer.startswith(opening)
-                and answer.endswith(closing)
-                and opening not in answer[len(opening) : -len(closing)]
-            ):
-                answer = answer[len(opening) : -len(closing)].strip()
-        if answer.startswith("“") and answer.endswith("”"):
-            answer = answer[1:-1].strip()
-        answer = re.sub(r"(?<=[^.\s])[.!;,]$", "", answer.strip()).strip()
-        if answer == before:
-            break
-    return answer
+    return Extraction(answer=number, rule="none" if number is None else "last_number")
 
 
 def _last_tag(text: str) -> str | None:
-    bodies = [clean_answer(match.group(1)) for match in _TAG.finditer(text)]
-    return next((body for body in reversed(bodies) if body), None)
+    bodies = (clean_answer(match.group(1)) for match in reversed(list(_TAG.finditer(text))))
+    return next((body for body in bodies if body), None)
 
 
 def _open_tag(text: str) -> str | None:
     match = _OPEN_TAG.search(text)
-    if match is None or not match.group(1).strip():
-        return None
-    return clean_answer(match.group(1).strip().splitlines()[0])
+    body = match.group(1).strip() if match else ""
+    return clean_answer(body.splitlines()[0]) if body else None
+
+
+def _answer_line(text: str) -> str | None:
+    return _last_line(text, _LINE) or _last_line(text, _HEADING)
 
 
 def _last_line(text: str, pattern: re.Pattern[str]) -> str | None:
@@ -151,7 +162,7 @@ def _last_line(text: str, pattern: re.Pattern[str]) -> str | None:
         if inline:
             return inline
         following = re.sub(r"^[-•]\s+", "", (groups.get("next") or "").strip())
-        if following and clean_answer(following):
+        if clean_answer(following):
             return clean_answer(following)
     return None
 
@@ -162,12 +173,19 @@ def _first_sentence(line: str) -> str:
 
 
 def _last_boxed(text: str) -> str | None:
-    """The inside of the last `\\boxed{…}`, its braces balanced; an unbalanced one is no answer."""
-    for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*\{", text))):
-        depth = 1
-        for position in range(match.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[position], 0)
-            if depth == 0:
-                inside = text[match.end() : position].strip()
-                return _last_boxed(inside) or clean_answer(inside)
-    return None
+    inside = _last_boxed_inside(text)
+    return clean_answer(inside) if inside else None
+
+
+def _last_boxed_inside(text: str) -> str | None:
+    """The inside of the last `\\boxed{…}` whose braces balance; of nested ones the innermost."""
+    open_braces: list[tuple[int, bool]] = []
+    last: tuple[int, int] | None = None
+    for part in _BOXED_PART.finditer(text):
+        if part.group() != "}":
+            open_braces.append((part.end(), part.group() != "{"))
+        elif open_braces:
+            start, boxed = open_braces.pop()
+            if boxed and (last is None or start > last[0]):
+                last = (start, part.start())
+    return None if last is None else text[last[0] : last[1]].strip()

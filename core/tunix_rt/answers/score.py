@@ -32,10 +32,10 @@ class ItemOutcome:
 def score_output(
     output: str,
     expected: str,
-    *,
     answer_type: str = "",
     aliases: Sequence[str] = (),
     finish_reason: str = "stop",
+    *,
     tolerance: float = DEFAULT_TOLERANCE,
 ) -> ItemOutcome:
     """Extracts the answer of an output and compares it with the expected one.
@@ -45,7 +45,9 @@ def score_output(
     half a calculation is no answer, and the outcome is "truncated".
     """
     if finish_reason not in FINISH_REASONS:
-        raise ValueError(f"finish_reason is {finish_reason!r}; it must be one of {', '.join(FINISH_REASONS[1:])}.")
+        raise ValueError(
+            f"finish_reason is {finish_reason!r}; it must be one of {', '.join(FINISH_REASONS[1:])}."
+        )
     if finish_reason == "error":
         return ItemOutcome(outcome="failed", score=0.0, extracted=None, rule="none")
     found = extract_answer(output)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def bootstrap_mean(
     return Interval(low=float(low), high=float(high))
 
 
-def resampled_means(sample: np.ndarray, *, seed: int, resamples: int) -> np.ndarray:
+def resampled_means(sample: NDArray[np.float64], *, seed: int, resamples: int) -> NDArray[np.float64]:
     """Means of `resamples` draws with replacement, (resamples,) float64.
 
     Draws are made in blocks of at most 2 M indices, so memory is bounded.
@@ -80,7 +81,7 @@ def checked_confidence(confidence: float) -> float:
     return confidence
 
 
-def finite_sample(values: Sequence[float]) -> np.ndarray:
+def finite_sample(values: Sequence[float]) -> NDArray[np.float64]:
     """The values as a float64 vector, or ValueError when empty or not finite."""
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size == 0:

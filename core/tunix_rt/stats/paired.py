@@ -9,6 +9,7 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunix_rt.stats.intervals import (
     Interval,
@@ -126,7 +127,7 @@ def minimum_detectable_difference(
     low, high = 1e-9, discordance
     if shortfall(high) > 0:
         raise ValueError(
-            f"{n} items cannot show any difference when only {discordance:.1%} of them change; use more items."
+            f"{n} items show no difference when only {discordance:.1%} of them change; use more items."
         )
     for _ in range(200):
         middle = (low + high) / 2
@@ -156,9 +157,7 @@ def compare(
     lost = int(np.count_nonzero(differences < 0))
     binary = set(baseline) | set(candidate) <= {0.0, 1.0}
     p_value = mcnemar_exact(gained, lost) if binary else sign_flip(differences.tolist(), seed=seed)
-    interval = paired_bootstrap(
-        baseline, candidate, seed=seed, resamples=resamples, confidence=1 - alpha
-    )
+    interval = paired_bootstrap(baseline, candidate, seed=seed, resamples=resamples, confidence=1 - alpha)
     return PairedComparison(
         n=differences.size,
         gained=gained,
@@ -171,9 +170,9 @@ def compare(
     )
 
 
-def _differences(baseline: Sequence[float], candidate: Sequence[float]) -> np.ndarray:
+def _differences(baseline: Sequence[float], candidate: Sequence[float]) -> NDArray[np.float64]:
     if len(baseline) != len(candidate):
         raise ValueError(
             f"baseline has {len(baseline)} items and candidate {len(candidate)}; pair them by item first."
         )
-    return finite_sample(candidate) - finite_sample(baseline)
+    return np.subtract(finite_sample(candidate), finite_sample(baseline))

@@ -1,0 +1,93 @@
+"""Files with one JSON record a line, read without trusting their size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from tunix_rt.traces.parse import parse_record
+from tunix_rt.traces.trace import Trace, TraceError, Violation
+
+MAX_LINE_BYTES = 1 << 20
+MAX_VIOLATIONS = 100
+
+
+def read_jsonl(stream: BinaryIO, max_line_bytes: int = MAX_LINE_BYTES) -> list[Trace]:
+    """Reads all traces of a binary stream; any fault raises TraceError with paths like `line 17: steps`.
+
+    Never holds more than one line of at most `max_line_bytes`; at a longer line reading stops. Blank
+    lines are passed over. Two records with one id are a violation.
+    """
+    traces: list[Trace] = []
+    violations: list[Violation] = []
+    seen: dict[str, int] = {}
+    number = 0
+    while line := stream.readline(max_line_bytes + 2):
+        number += 1
+        if len(line.rstrip(b"\r\n")) > max_line_bytes:
+            message = f"is longer than {max_line_bytes} bytes; split the record or leave it out."
+            violations.append(Violation(path=f"line {number}", message=message))
+            break
+        try:
+            record = _decode(line, number)
+            if record is None:
+                continue
+            trace = parse_record(record, f"line {number}")
+        except TraceError as error:
+            violations.extend(error.violations)
+            if len(violations) >= MAX_VIOLATIONS:
+                break
+            continue
+        if trace.id in seen:
+            message = f"{trace.id!r} is also the id of line {seen[trace.id]}; ids must differ."
+            violations.append(Violation(path=f"line {number}: id", message=message))
+        seen.setdefault(trace.id, number)
+        traces.append(trace)
+    if violations:
+        raise TraceError(violations)
+    return traces
+
+
+def read_canonical(lines: Iterable[bytes]) -> list[tuple[Trace, str]]:
+    """Traces with their splits from lines that `canonical_json` made."""
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        record = _decode(line, number)
+        if not isinstance(record, dict) or not isinstance(record.get("split"), str):
+            raise TraceError(
+                [Violation(path=f"line {number}: split", message="is missing; it names a split.")]
+            )
+        split = record.pop("split")
+        rows.append((parse_record(record, f"line {number}"), split))
+    return rows
+
+
+def _decode(line: bytes, number: int) -> object:
+    """The JSON value of a line, None for a blank line."""
+    try:
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        if not text:
+            return None
+        value: object = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8 at byte {error.start}; save the file as UTF-8."
+        raise TraceError([Violation(path=f"line {number}", message=message)]) from error
+    except (ValueError, RecursionError) as error:
+        message = f"is not valid JSON ({error}); each line must be one JSON object."
+        raise TraceError([Violation(path=f"line {number}", message=message)]) from error
+    if value is None:
+        raise TraceError([Violation(path=f"line {number}", message="is null; it must be a JSON object.")])
+    return value
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is there twice")
+    return record
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,0 +1,50 @@
+"""Traces as text: the messages of a prompt and the completion to learn."""
+
+from __future__ import annotations
+
+from tunix_rt.traces.trace import Trace
+
+FORMATS = ("answer-line", "tags")
+DEFAULT_FORMAT = "answer-line"
+INSTRUCTIONS = {
+    "answer-line": "Show each step on its own line, then end with `Answer:` and the result.",
+    "tags": "Reason step by step in <reasoning></reasoning>, then give the result in <answer></answer>.",
+}
+
+
+def prompt_messages(
+    prompt: str,
+    format: str = DEFAULT_FORMAT,  # noqa: A002
+    system: str = "",
+) -> list[dict[str, str]]:
+    """The chat messages of a prompt, the same for every model: system message, then the user's turn.
+
+    The format's instruction is the system message, after `system` where that is given: so a chat
+    template adds no default one of its own.
+    """
+    instruction = INSTRUCTIONS[checked_format(format)]
+    content = f"{system.strip()}\n{instruction}" if system.strip() else instruction
+    return [{"role": "system", "content": content}, {"role": "user", "content": prompt}]
+
+
+def completion_text(trace: Trace, format: str = DEFAULT_FORMAT) -> str:  # noqa: A002
+    """The completion to train on, without a stop token.
+
+    A trace with its own completion gives it verbatim. Raises ValueError for one without an answer.
+    """
+    checked_format(format)
+    if trace.completion:
+        return trace.completion
+    if not trace.final_answer:
+        raise ValueError(f"trace {trace.id} has neither a completion nor a final answer to train on.")
+    steps = "\n".join(step.content for step in trace.steps)
+    if format == "tags":
+        return f"<reasoning>{steps}</reasoning>\n<answer>{trace.final_answer}</answer>"
+    return f"{steps}\nAnswer: {trace.final_answer}" if steps else f"Answer: {trace.final_answer}"
+
+
+def checked_format(format: str) -> str:  # noqa: A002
+    """The format itself, or ValueError when there is no such format."""
+    if format not in FORMATS:
+        raise ValueError(f"format is {format!r}; it must be one of {', '.join(FORMATS)}.")
+    return format

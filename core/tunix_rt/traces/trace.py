@@ -1,0 +1,106 @@
+"""The trace: a prompt, its reasoning steps and its final answer, with canonical bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+ANSWER_TYPES = (
+    "",
+    "integer",
+    "decimal",
+    "fraction",
+    "percentage",
+    "boolean",
+    "choice",
+    "set",
+    "list",
+    "text",
+)
+
+_SHOWN_VIOLATIONS = 20
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One thing wrong with the input: where, and what to do about it."""
+
+    path: str
+    message: str
+
+
+class TraceError(ValueError):
+    """Everything wrong with a record, a file or a source's configuration, together."""
+
+    def __init__(self, violations: list[Violation]) -> None:
+        self.violations = violations
+        shown = "; ".join(f"{item.path}: {item.message}" for item in violations[:_SHOWN_VIOLATIONS])
+        hidden = len(violations) - _SHOWN_VIOLATIONS
+        super().__init__(shown + (f"; and {hidden} more" if hidden > 0 else ""))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One reasoning step; `i` counts from 0."""
+
+    i: int
+    type: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A prompt with the reasoning that leads to its answer.
+
+    `answer_type` is one of ANSWER_TYPES, "" meaning that the answer's own form tells. `completion` is a
+    text to train on verbatim; when empty, the completion is made from steps and answer. An item that is
+    only for evaluation has neither. `meta` holds JSON values.
+    """
+
+    id: str
+    prompt: str
+    steps: tuple[Step, ...] = ()
+    final_answer: str = ""
+    answer_type: str = ""
+    aliases: tuple[str, ...] = ()
+    completion: str = ""
+    meta: Mapping[str, object] = field(default_factory=dict)
+
+
+def canonical_json(trace: Trace, split: str) -> bytes:
+    """The one serialisation of a trace in a split: UTF-8 JSON with sorted keys, one line, no newline."""
+    record = {
+        "id": trace.id,
+        "prompt": trace.prompt,
+        "steps": [{"i": step.i, "type": step.type, "content": step.content} for step in trace.steps],
+        "final_answer": trace.final_answer,
+        "answer_type": trace.answer_type,
+        "aliases": list(trace.aliases),
+        "completion": trace.completion,
+        "meta": plain_json(trace.meta),
+        "split": split,
+    }
+    text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8")
+
+
+def plain_json(value: object) -> object:
+    """The value with mappings and sequences as plain dicts and lists, as `json` wants them."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(item) for item in value]
+    return value
+
+
+def content_digest(trace: Trace) -> str:
+    """SHA-256 of the normalised prompt, in hexadecimal: equal for prompts that differ in layout only."""
+    return hashlib.sha256(normalise_prompt(trace.prompt).encode("utf-8")).hexdigest()
+
+
+def normalise_prompt(prompt: str) -> str:
+    """The prompt in compatibility form, case folded, with single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", prompt).casefold().split())
