@@ -1,0 +1,107 @@
+"""One contract for every object store."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tunix_rt.blobs.blobs import (
+    Blob,
+    BlobCorruptError,
+    BlobMissingError,
+    Blobs,
+    BlobsUnavailableError,
+    fetch_file,
+    hash_file,
+    store_file,
+)
+from tunix_rt.blobs.open import open_blobs
+
+
+def write(path: Path, size: int) -> Path:
+    path.write_bytes(os.urandom(size))
+    return path
+
+
+@pytest.mark.parametrize("size", [0, 1, 1024 * 1024, 3 * 1024 * 1024 + 17])
+def test_what_is_stored_is_read_back(blobs: Blobs, tmp_path: Path, size: int) -> None:
+    source = write(tmp_path / "source", size)
+    blob = store_file(blobs, source)
+    assert blob == hash_file(source)
+    assert blobs.stat(blob.sha256) == blob
+    fetch_file(blobs, blob.sha256, tmp_path / "out" / "copy")
+    assert (tmp_path / "out" / "copy").read_bytes() == source.read_bytes()
+
+
+def test_a_read_can_begin_in_the_middle(blobs: Blobs, tmp_path: Path) -> None:
+    source = write(tmp_path / "source", 2_000_000)
+    blob = store_file(blobs, source)
+    assert b"".join(blobs.read(blob.sha256, 1_999_990)) == source.read_bytes()[-10:]
+
+
+def test_missing_bytes_are_missing(blobs: Blobs, tmp_path: Path) -> None:
+    absent = "0" * 64
+    assert blobs.stat(absent) is None
+    with pytest.raises(BlobMissingError):
+        b"".join(blobs.read(absent))
+    with pytest.raises(BlobMissingError):
+        fetch_file(blobs, absent, tmp_path / "copy")
+    assert list(tmp_path.glob("copy*")) == []
+
+
+def test_storing_the_same_bytes_again_changes_nothing(blobs: Blobs, tmp_path: Path) -> None:
+    source = write(tmp_path / "source", 1000)
+    assert store_file(blobs, source) == store_file(blobs, source)
+
+
+def test_a_name_that_is_no_digest_is_refused(blobs: Blobs) -> None:
+    with pytest.raises(ValueError, match="SHA-256"):
+        blobs.stat("../../etc/passwd")
+
+
+def test_many_writers_of_the_same_bytes_leave_them_whole(blobs: Blobs, tmp_path: Path) -> None:
+    source = write(tmp_path / "source", 500_000)
+    blob = hash_file(source)
+    writers = [threading.Thread(target=blobs.put_file, args=(source, blob)) for _ in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert b"".join(blobs.read(blob.sha256)) == source.read_bytes()
+
+
+def test_damage_in_the_folder_is_found(tmp_path: Path) -> None:
+    blobs = open_blobs(f"file://{tmp_path}/blobs")
+    blob = store_file(blobs, write(tmp_path / "source", 1000))
+    (stored,) = [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+    stored.write_bytes(b"x" * 1000)
+    with pytest.raises(BlobCorruptError):
+        fetch_file(blobs, blob.sha256, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_file_that_changed_after_hashing_is_not_stored(tmp_path: Path) -> None:
+    blobs = open_blobs(f"file://{tmp_path}/blobs")
+    announced = Blob("a" * 64, 10)
+    with pytest.raises(BlobCorruptError):
+        blobs.put_file(write(tmp_path / "source", 10), announced)
+    assert blobs.stat(announced.sha256) is None
+
+
+def test_a_store_that_is_away_is_unavailable() -> None:
+    with pytest.raises(BlobsUnavailableError):
+        open_blobs("s3://a:b@127.0.0.1:9/blobs?secure=false")
+
+
+def test_a_wrong_secret_is_refused(s3_url: str) -> None:
+    with pytest.raises(BlobsUnavailableError):
+        open_blobs(s3_url.replace("tunix-test-secret", "wrong"))
+
+
+@pytest.mark.parametrize("url", ["/tmp/x", "http://host/x", "s3://host/bucket", "file://host/x"])
+def test_other_urls_are_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"object store|needs key"):
+        open_blobs(url)

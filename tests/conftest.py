@@ -1,0 +1,57 @@
+"""Servers that the whole session shares: a real S3 server (JuiceFS serves MinIO's S3 front end)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+JUICEFS = Path(sys.executable).parent / "juicefs"
+ACCESS, SECRET = "tunix-test", "tunix-test-secret"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("s3")
+    metadata = f"sqlite3://{folder}/meta.db"
+    environment = {
+        **os.environ,
+        "MINIO_ROOT_USER": ACCESS,
+        "MINIO_ROOT_PASSWORD": SECRET,
+        "HOME": str(folder),
+    }
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
+    subprocess.run([JUICEFS, "format", "--storage", "file", "--bucket", f"{folder}/data/", metadata, "test"],
+                   check=True, **quiet)  # fmt: skip
+    port = free_port()
+    command = [JUICEFS, "gateway", "--no-usage-report", "--multi-buckets", "--cache-dir", f"{folder}/cache",
+               metadata, f"127.0.0.1:{port}"]  # fmt: skip
+    with subprocess.Popen(command, **quiet) as server:
+        _wait_for(port)
+        yield f"s3://{ACCESS}:{SECRET}@127.0.0.1:{port}/blobs?secure=false"
+        server.terminate()
+        server.wait(20)
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
