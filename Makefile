@@ -29,6 +29,8 @@ check: $(VENV)/installed-dev
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against protos/baseline.binpb
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/compose-lint check --quiet docker-compose.yml
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
