@@ -13,9 +13,10 @@ _OPEN_TAG = re.compile(r"<answer>((?:(?!</?answer>).)*)\Z", re.IGNORECASE | re.D
 _BOXED_PART = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _ONLY_BOXED = re.compile(r"\W{0,3}\\(?:boxed|fbox)\s*\{.*\}\W{0,3}", re.DOTALL)
 
-_NEXT_LINE = r"(?:(?=\s*\n\s*(?P<next>[^\n]+))|)"
+_NEXT_LINE = r"(?:(?=\n\s*(?P<next>[^\n]+))|)"
 _LINE = re.compile(
-    rf"\banswer[*_`\s]{{0,4}}[:\uFF1A=][*_`]{{0,3}}[ \t]*(?P<inline>[^\n]*){_NEXT_LINE}", re.IGNORECASE
+    rf"(?<![^\W_])answer[*_`\s]{{0,4}}[:\uFF1A=][*_`]{{0,3}}[ \t]*(?P<inline>[^\n]*){_NEXT_LINE}",
+    re.IGNORECASE,
 )
 _HEADING = re.compile(
     r"^#+[ \t]*(?:final[ \t]+)?answer[ \t]*\n\s*(?P<next>[^\n]+)", re.IGNORECASE | re.MULTILINE
@@ -103,7 +104,7 @@ def clean_answer(text: str) -> str:
         before = answer
         if _ONLY_BOXED.fullmatch(answer):
             answer = _last_boxed_inside(answer) or answer
-        answer = re.sub(r"^[>#*_`~\s]+(?=\S)|[*_`~\s]+$", "", answer)
+        answer = answer.lstrip(">#*_`~ \t\r\n").rstrip("*_`~ \t\r\n")
         for opening, closing in _DELIMITERS:
             inside = answer[len(opening) : len(answer) - len(closing)]
             if inside and answer == opening + inside + closing and opening not in inside:

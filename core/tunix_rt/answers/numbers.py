@@ -55,6 +55,7 @@ class Quantity:
 
 def plain_text(text: str) -> str:
     """The text with one form for minus signs, fractions, exponents, widths and simple LaTeX."""
+    text = re.sub(r"\s+", " ", text)
     text = re.sub(r"[\u2212\u2013\u2014\u2010\u2011\ufe63\uff0d]", "-", text)
     text = re.sub(r"(?<=\d)(?=[¼½¾⅐-⅞])", " ", text)
     text = re.sub(r"[⁰¹²³⁴-⁹]+", lambda m: "^" + unicodedata.normalize("NFKC", m.group()), text)
@@ -66,8 +67,8 @@ def plain_text(text: str) -> str:
     text = re.sub(r"\\(?:times|cdot)", "×", text)
     text = re.sub(r"\\[,;! ]|\\(?:left|right)(?![a-z])", "", text).replace("{,}", ",")
     text = re.sub(r"\\([%$#&])", r"\1", text)
-    text = re.sub(r"^\s*\$\s*(.*?)\s*\$\s*$", r"\1", text, flags=re.DOTALL)
-    return re.sub(r"\s+", " ", text).strip()
+    text = re.sub(r"\s+", " ", text).strip()
+    return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] == "$" else text
 
 
 def parse_quantity(text: str) -> Quantity | None:
@@ -76,7 +77,7 @@ def parse_quantity(text: str) -> Quantity | None:
     Accepts thousands separators, fractions, mixed numbers, percents, exponents, currency, a unit, number
     words, `x = 5` and, of a calculation `17 + 25 = 42`, the right-hand side. "not 5" states nothing.
     """
-    text = plain_text(text).strip(" .!;,*")
+    text = plain_text(text).lstrip(" *").rstrip(" .!;,*")
     if not text or re.search(r"\b(?:not|no|never|isn't|neither)\b", text, re.IGNORECASE):
         return None
     if text.casefold() in _WORDS:

@@ -70,8 +70,8 @@ def _family_traces(
         if len(traces) == count:
             return traces
     message = (
-        f"is too large: {tries} draws of {family} gave {len(traces)} different problems at this difficulty, not "
-        f"{count}; ask for fewer, give the family less weight or allow more terms or digits."
+        f"is too large: {tries} draws of {family} gave {len(traces)} different problems at this "
+        f"difficulty, not {count}; ask for fewer, give the family less weight or allow more terms or digits."
     )
     raise TraceError([Violation(path="size", message=message)])
 

@@ -93,8 +93,8 @@ def _word_task(generator: random.Random, index: int) -> tuple[str, str, list[str
         prompt = f"{name} fills {b} boxes with {c} {things} each and has {a} left over. How many in all?"
         return "story", prompt, [], f"{b} * {c} + {a}"
     if kind == 2:
-        asked = f"How many {things} does {name} have then?"
-        prompt = f"{name} has {a} {things} and gets an equal share of {b * c} with {b} sharing. {asked}"
+        shared = f"{b} friends share {b * c} {things} equally."
+        prompt = f"{shared} {name}, one of them, already has {a}. How many does {name} have then?"
         return "story", prompt, [], f"{b * c} / {b} + {a}"
     first, second = generator.sample(_WORDS, 2)
     prompt = f'How many letters do "{first}" and "{second}" have together?'

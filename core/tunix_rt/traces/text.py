@@ -7,8 +7,8 @@ from tunix_rt.traces.trace import Trace
 FORMATS = ("answer-line", "tags")
 DEFAULT_FORMAT = "answer-line"
 INSTRUCTIONS = {
-    "answer-line": "Show each step on its own line, then end with `Answer:` and the result.",
-    "tags": "Reason step by step in <reasoning></reasoning>, then give the result in <answer></answer>.",
+    "answer-line": "Show each step on a line, then Answer: result.",
+    "tags": "Reason in <reasoning></reasoning>, then give the result in <answer></answer>.",
 }
 
 
