@@ -1,0 +1,1 @@
+"""The one-command stack, the `tunix-rt` command line and the demo."""

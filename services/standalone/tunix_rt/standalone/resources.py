@@ -1,0 +1,90 @@
+"""Resource names as people type them: a bare id where it is clear what it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+
+from tunix_rt.rpc import names
+from tunix_rt.rpc.errors import InvalidArgument, NotFound, Violation
+from tunix_rt.standalone.connection import CALL_SECONDS, Connection
+from tunix_rt.v1 import registry_service_pb2 as registry_pb
+
+SUBJECTS = (names.MODEL_VERSION, names.RUN)
+
+
+def dataset_name(text: str, field: str = "dataset") -> str:
+    """`datasets/golden` for itself and for `golden`. Raises InvalidArgument."""
+    return _name(text, names.DATASET, field)
+
+
+def run_name(text: str, field: str = "run") -> str:
+    """`runs/first` for itself and for `first`. Raises InvalidArgument."""
+    return _name(text, names.RUN, field)
+
+
+def model_name(text: str, field: str = "model") -> str:
+    """`models/smollm2` for itself and for `smollm2`. Raises InvalidArgument."""
+    return _name(text, names.MODEL, field)
+
+
+def model_version_name(connection: Connection, text: str, field: str = "model") -> str:
+    """The name of a version; for `models/smollm2` or `smollm2` that of the newest version.
+
+    Raises InvalidArgument, NotFound.
+    """
+    if names.matches(text, names.MODEL_VERSION):
+        return text
+    if not names.matches(text, names.MODEL) and names.check_id(text, field):
+        raise InvalidArgument([_explained(text, (names.MODEL_VERSION,), field)])
+    parent = model_name(text, field)
+    request = registry_pb.ListModelVersionsRequest(parent=parent, page_size=1)
+    found = connection.registry.ListModelVersions(request, timeout=CALL_SECONDS).model_versions
+    if not found:
+        raise NotFound(parent, "Import it with `tunix-rt models import`; `tunix-rt models list` shows what exists.")
+    return found[0].name
+
+
+def subject_name(connection: Connection, text: str, field: str = "subject") -> str:
+    """The name of a run or of a model version; a bare id is looked up as a run, then as a model.
+
+    Raises InvalidArgument, NotFound.
+    """
+    if any(names.matches(text, pattern) for pattern in SUBJECTS):
+        return text
+    if names.matches(text, names.MODEL):
+        return model_version_name(connection, text, field)
+    if names.check_id(text, field) or not text:
+        raise InvalidArgument([_explained(text, SUBJECTS, field)])
+    try:
+        request = registry_pb.GetRunRequest(name=f"runs/{text}")
+        return connection.registry.GetRun(request, timeout=CALL_SECONDS).name
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.NOT_FOUND:
+            raise
+    try:
+        return model_version_name(connection, text, field)
+    except NotFound as error:
+        raise NotFound(text, "It is neither a run nor a model; `tunix-rt runs list` and `tunix-rt models list` show them.") from error
+
+
+def _name(text: str, pattern: str, field: str) -> str:
+    if names.matches(text, pattern):
+        return text
+    if text and names.check_id(text, field) is None:
+        return f"{pattern.split('/')[0]}/{text}"
+    raise InvalidArgument([_explained(text, (pattern,), field)])
+
+
+def _explained(text: str, patterns: tuple[str, ...], field: str) -> Violation:
+    violation = names.check_any(text, patterns, field)
+    assert violation is not None
+    if _looks_like_path(text):
+        upload = "tunix-rt models import" if "models" in patterns[0] else "tunix-rt datasets create --file"
+        return Violation(field, f"{violation.description} It looks like a path: upload it first with `{upload}`.")
+    return violation
+
+
+def _looks_like_path(text: str) -> bool:
+    return text.startswith((".", "/", "~")) or text.endswith((".jsonl", ".gguf")) or Path(text).exists()
