@@ -159,7 +159,7 @@ def _layer_states(
 
 def _normal(rngs: nnx.Rngs | None, shape: tuple[int, int]) -> Any:
     if rngs is None:
-        return jax.ShapeDtypeStruct(shape, jnp.float32)
+        return jax.ShapeDtypeStruct(shape, jnp.float32)  # type: ignore[no-untyped-call]
     return jnp.float32(0.02) * jax.random.normal(rngs.params(), shape, jnp.float32)
 
 

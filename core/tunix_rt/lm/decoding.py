@@ -1,0 +1,185 @@
+"""Batched decoding in short segments, on which schedulers, streams and cancellation are built."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from tunix_rt.lm.decoding_steps import (
+    NO_TOKEN,
+    Rows,
+    decode_segment,
+    empty_rows,
+    prefill,
+    reshape_rows,
+)
+from tunix_rt.lm.model import Decoder
+from tunix_rt.lm.packing import Request, pack, power_of_two
+
+BATCH_SIZES = (1, 8, 32)
+_SMALLEST_CAPACITY = 128
+
+
+@dataclass(frozen=True)
+class Progress:
+    """New tokens of a request, the stop token left out.
+
+    `finish_reason` is "" while it runs, then "stop" (a stop token came) or "length" (max_new_tokens).
+    """
+
+    handle: int
+    tokens: tuple[int, ...]
+    finish_reason: str
+
+
+@dataclass
+class _Running:
+    handle: int
+    length: int
+    left: int
+
+
+class BatchDecoder:
+    """Decodes many requests at once; requests join and leave between segments.
+
+    The device batch takes the smallest of `batch_sizes` that holds the running requests, and a cache
+    capacity of a power of two, so there are few shapes to compile. Not safe for use by several threads.
+    """
+
+    def __init__(
+        self,
+        model: Decoder,
+        *,
+        eos_ids: Sequence[int],
+        batch_sizes: Sequence[int] = BATCH_SIZES,
+        segment_steps: int = 16,
+        pack_tokens: int = 512,
+    ) -> None:
+        self._config = model.config
+        self._graph, self._state = nnx.split(model)
+        self._eos = frozenset(eos_ids)
+        self._eos_array = jnp.asarray(sorted(self._eos) or [NO_TOKEN - 1], jnp.int32)
+        self._batch_sizes = tuple(sorted(batch_sizes))
+        self._steps = segment_steps
+        self._pack_tokens = pack_tokens
+        self._running: list[_Running | None] = [None] * self._batch_sizes[0]
+        self._capacity = _SMALLEST_CAPACITY
+        self._rows: Rows = empty_rows(self._config, len(self._running), capacity=self._capacity)
+        self._handles = 0
+
+    @property
+    def free(self) -> int:
+        """How many more requests fit now."""
+        return self._batch_sizes[-1] - self.running
+
+    @property
+    def running(self) -> int:
+        """How many requests are being decoded."""
+        return sum(row is not None for row in self._running)
+
+    def prefill(self, requests: Sequence[Request]) -> list[Progress]:
+        """Start requests, at most `free`; returns the first token of each, in order.
+
+        Raises ValueError, before anything starts, for a request that cannot be run.
+        """
+        if len(requests) > self.free:
+            raise ValueError(f"{len(requests)} requests, but only {self.free} fit now.")
+        for request in requests:
+            self.check(request)
+        progress = []
+        for group in self._groups(requests):
+            progress += self._prefill_group(group)
+        return progress
+
+    def check(self, request: Request) -> None:
+        """Raise ValueError for a request that this model can never run."""
+        size = len(request.prompt)
+        if not size:
+            raise ValueError("The prompt has no tokens.")
+        if request.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {request.max_new_tokens}; it must be positive.")
+        if size + request.max_new_tokens > self._config.max_positions:
+            raise ValueError(
+                f"The prompt's {size} tokens and max_new_tokens {request.max_new_tokens} exceed the model's "
+                f"context of {self._config.max_positions} tokens; shorten one of them."
+            )
+        highest = max(request.prompt)
+        if highest >= self._config.vocab_size or min(request.prompt) < 0:
+            raise ValueError(f"The prompt has a token outside the vocabulary of {self._config.vocab_size}.")
+
+    def step_segment(self) -> list[Progress]:
+        """Up to `segment_steps` more tokens for each running request; nothing if none runs."""
+        if not self.running:
+            return []
+        longest = max(row.length for row in self._running if row is not None)
+        self._fit(rows=self.running, length=longest + self._steps)
+        self._rows, made = decode_segment(
+            self._graph, self._state, self._rows, self._eos_array, steps=self._steps
+        )
+        return [
+            self._advance(slot, [token for token in tokens if token != NO_TOKEN])
+            for slot, tokens in enumerate(np.asarray(made).tolist())
+            if self._running[slot] is not None
+        ]
+
+    def cancel(self, handle: int) -> None:
+        """Drop a request; unknown and finished handles are ignored."""
+        for slot, row in enumerate(self._running):
+            if row is not None and row.handle == handle:
+                self._running[slot] = None
+                self._rows = self._rows._replace(active=self._rows.active.at[slot].set(False))
+
+    def _groups(self, requests: Sequence[Request]) -> list[list[Request]]:
+        """Requests in packs of at most `pack_tokens`, or one by one where they are longer."""
+        groups: list[list[Request]] = []
+        room = 0
+        for request in requests:
+            size = len(request.prompt)
+            if size > room or not groups:
+                groups.append([])
+                room = max(self._pack_tokens, size)
+            groups[-1].append(request)
+            room -= size
+        return groups
+
+    def _prefill_group(self, group: Sequence[Request]) -> list[Progress]:
+        longest = max(len(request.prompt) for request in group)
+        lengths = [row.length for row in self._running if row is not None]
+        self._fit(rows=self.running + len(group), length=max([longest, *lengths]))
+        vacant = [slot for slot, row in enumerate(self._running) if row is None]
+        slots = vacant[: len(group)]
+        packed = pack(group, slots, rows=len(self._running))
+        self._rows, first = prefill(self._graph, self._state, self._rows, packed, self._eos_array)
+        progress = []
+        for slot, request, token in zip(slots, group, np.asarray(first).tolist(), strict=False):
+            self._handles += 1
+            self._running[slot] = _Running(self._handles, len(request.prompt), request.max_new_tokens)
+            progress.append(self._advance(slot, [token]))
+        return progress
+
+    def _advance(self, slot: int, tokens: list[int]) -> Progress:
+        """Note a row's new tokens; free the row where they end it."""
+        row = self._running[slot]
+        assert row is not None
+        row.left -= len(tokens)
+        row.length += len(tokens)
+        stopped = bool(tokens) and tokens[-1] in self._eos
+        reason = "stop" if stopped else "length" if row.left <= 0 else ""
+        if reason:
+            self._running[slot] = None
+        return Progress(row.handle, tuple(tokens[:-1] if stopped else tokens), reason)
+
+    def _fit(self, *, rows: int, length: int) -> None:
+        """Give the device batch the smallest shape that holds `rows` requests of `length` tokens."""
+        size = next(size for size in self._batch_sizes if size >= rows)
+        capacity = power_of_two(length, at_least=_SMALLEST_CAPACITY)
+        if (size, capacity) == (len(self._running), self._capacity):
+            return
+        kept = [slot for slot, row in enumerate(self._running) if row is not None]
+        index = np.zeros(size, np.int32)
+        index[: len(kept)] = kept
+        self._rows = reshape_rows(self._rows, jnp.asarray(index), jnp.int32(len(kept)), capacity=capacity)
+        self._running = [self._running[slot] for slot in kept] + [None] * (size - len(kept))
+        self._capacity = capacity

@@ -1,0 +1,167 @@
+"""The compiled programs of batched decoding: prefill, a segment of steps, a change of shape."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from tunix_rt.lm.config import ModelConfig
+from tunix_rt.lm.model import Decoder, KeysValues
+from tunix_rt.lm.sampling import Draws, pick_tokens
+
+NO_TOKEN = -1
+
+
+class Rows(NamedTuple):
+    """A batch being decoded; every array but the cache's has shape (rows,).
+
+    `cache` has for each layer keys and values (rows, kv_heads, capacity, head_dim), of which a row's
+    first `lengths` are filled; `last` is the newest token, not yet in the cache; `made` counts the
+    tokens chosen so far and `left` those still allowed.
+    """
+
+    cache: list[KeysValues]
+    last: jax.Array
+    lengths: jax.Array
+    made: jax.Array
+    left: jax.Array
+    active: jax.Array
+    draws: Draws
+
+
+Carry = tuple[jax.Array, Rows, jax.Array]
+
+
+class Packed(NamedTuple):
+    """Prompts laid end to end, and the rows they go to.
+
+    tokens, positions and segments have shape (1, length); the others (rows,), of which the first
+    `number` are used. `slots` of the unused ones lie outside the batch.
+    """
+
+    tokens: jax.Array
+    positions: jax.Array
+    segments: jax.Array
+    starts: jax.Array
+    lengths: jax.Array
+    slots: jax.Array
+    left: jax.Array
+    draws: Draws
+    number: jax.Array
+
+
+def empty_rows(config: ModelConfig, rows: int, *, capacity: int) -> Rows:
+    """A batch in which no row is active."""
+    shape = (rows, config.num_kv_heads, capacity, config.head_dim)
+    cache = [(jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32)) for _ in range(config.num_layers)]
+    zero = [jnp.zeros(rows, jnp.int32) for _ in range(8)]
+    draws = Draws(jnp.zeros(rows, jnp.float32), zero[0], jnp.ones(rows, jnp.float32), *zero[1:4])
+    return Rows(cache, zero[4], zero[5], zero[6], zero[7], jnp.zeros(rows, bool), draws)
+
+
+@partial(jax.jit, static_argnames=("graph",), donate_argnames=("rows",))
+def prefill(graph: Any, state: Any, rows: Rows, packed: Packed, eos: jax.Array) -> tuple[Rows, jax.Array]:
+    """Read new prompts into their rows; returns the batch and the first token of each prompt.
+
+    One packed sequence, so the number of prompts does not change the program's shape.
+    """
+    model: Decoder = nnx.merge(graph, state)
+    hidden, fresh = model.hidden_and_cache(packed.tokens, packed.positions, packed.segments)
+    logits = model.logits(hidden[packed.starts + packed.lengths - 1])
+    tokens = pick_tokens(logits, packed.draws, jnp.zeros_like(packed.slots))
+    left = packed.left - 1
+    active = (left > 0) & ~_is_stop(tokens, eos)
+
+    def put(old: jax.Array, new: jax.Array) -> jax.Array:
+        return old.at[packed.slots].set(new, mode="drop")
+
+    return Rows(
+        cache=_store(rows.cache, fresh, packed),
+        last=put(rows.last, tokens),
+        lengths=put(rows.lengths, packed.lengths),
+        made=put(rows.made, jnp.ones_like(tokens)),
+        left=put(rows.left, left),
+        active=put(rows.active, active),
+        draws=jax.tree.map(put, rows.draws, packed.draws),
+    ), tokens
+
+
+@partial(jax.jit, static_argnames=("graph", "steps"), donate_argnames=("rows",))
+def decode_segment(
+    graph: Any, state: Any, rows: Rows, eos: jax.Array, *, steps: int
+) -> tuple[Rows, jax.Array]:
+    """Up to `steps` tokens for every active row, fewer where all rows end before.
+
+    Returns the batch and the tokens (rows, steps), NO_TOKEN where a row made none; a row's stop token
+    is among its tokens.
+    """
+    model: Decoder = nnx.merge(graph, state)
+
+    def unfinished(carry: Carry) -> jax.Array:
+        step, rows, _ = carry
+        return (step < steps) & jnp.any(rows.active)
+
+    def advance(carry: Carry) -> Carry:
+        step, rows, made = carry
+        hidden, cache = model.next_hidden(rows.last, rows.lengths, rows.cache)
+        tokens = pick_tokens(model.logits(hidden), rows.draws, rows.made)
+        tokens = jnp.where(rows.active, tokens, NO_TOKEN)
+        one = rows.active.astype(jnp.int32)
+        left = rows.left - one
+        rows = Rows(
+            cache=cache,
+            last=jnp.where(rows.active, tokens, rows.last),
+            lengths=rows.lengths + one,
+            made=rows.made + one,
+            left=left,
+            active=rows.active & (left > 0) & ~_is_stop(tokens, eos),
+            draws=rows.draws,
+        )
+        return step + 1, rows, jax.lax.dynamic_update_slice(made, tokens[:, None], (0, step))
+
+    blank = jnp.full((rows.last.shape[0], steps), NO_TOKEN, jnp.int32)
+    _, rows, made = jax.lax.while_loop(unfinished, advance, (jnp.int32(0), rows, blank))
+    return rows, made
+
+
+@partial(jax.jit, static_argnames=("capacity",))
+def reshape_rows(rows: Rows, kept: jax.Array, used: jax.Array, *, capacity: int) -> Rows:
+    """The batch with rows `kept` (new rows,), of which the first `used` count, and another capacity."""
+    rows = jax.tree.map(lambda array: array[kept], rows)
+
+    def fit(array: jax.Array) -> jax.Array:
+        missing = capacity - array.shape[2]
+        if missing > 0:
+            return jnp.pad(array, ((0, 0), (0, 0), (0, missing), (0, 0)))
+        return array[:, :, :capacity]
+
+    counted = jnp.arange(kept.shape[0]) < used
+    return rows._replace(cache=jax.tree.map(fit, rows.cache), active=rows.active & counted)
+
+
+def _is_stop(tokens: jax.Array, eos: jax.Array) -> jax.Array:
+    return jnp.any(tokens[:, None] == eos[None, :], axis=1)
+
+
+def _store(cache: list[KeysValues], fresh: list[KeysValues], packed: Packed) -> list[KeysValues]:
+    """Copy each prompt's keys and values to the start of its row.
+
+    A whole window is copied; what lies past the prompt is overwritten before it is ever seen.
+    """
+    window = min(packed.tokens.shape[1], cache[0][0].shape[2])
+    fresh = jax.tree.map(lambda new: jnp.pad(new[0], ((0, window), (0, 0), (0, 0))), fresh)
+
+    def copy(index: jax.Array, cache: list[KeysValues]) -> list[KeysValues]:
+        start, slot = packed.starts[index], packed.slots[index]
+
+        def put(old: jax.Array, new: jax.Array) -> jax.Array:
+            part = jax.lax.dynamic_slice_in_dim(new, start, window, axis=0)
+            return jax.lax.dynamic_update_slice(old, part.swapaxes(0, 1)[None], (slot, 0, 0, 0))
+
+        copied: list[KeysValues] = jax.tree.map(put, cache, fresh)
+        return copied
+
+    stored: list[KeysValues] = jax.lax.fori_loop(jnp.int32(0), packed.number, copy, cache)
+    return stored
