@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunix_rt.blobs.blobs import Blobs, fetch_file
-from tunix_rt.blobs.manifest import is_safe_path
-from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store
+from tunix_rt.blobs.blobs import Blobs
+from tunix_rt.jobs.files import fetch_files
+from tunix_rt.jobs.remote import CALL_SECONDS, answer
 from tunix_rt.rpc.errors import FailedPrecondition, InvalidArgument, Reason
 from tunix_rt.rpc.names import MODEL_VERSION, RUN, check_any, matches
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
@@ -66,51 +62,9 @@ async def resolve_subject(registry: RegistryStub, name: str) -> Subject:
     return Subject(name, tuple(artifact.files), artifact.digest, await _lineage(calls, name))
 
 
-async def fetch_files(blobs: Blobs, files: Iterable[File], directory: Path) -> Path:
-    """Fetches files into a directory, whole or not at all; one that is there is left as it is.
-
-    Every file is checked against its SHA-256. Raises Unavailable if the object
-    store does not answer, FailedPrecondition for missing or corrupt bytes.
-    """
-    if not directory.is_dir():
-        await in_store(_fetch_directory, blobs, list(files), directory)
-    return directory
-
-
 async def cached_model(blobs: Blobs, subject: Subject, work: Path) -> Path:
     """The directory with the weights of a subject, `{work}/models/{digest}`, fetched if need be."""
     return await fetch_files(blobs, subject.files, work / "models" / subject.digest)
-
-
-def _fetch_directory(blobs: Blobs, files: list[File], directory: Path) -> None:
-    partial = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}")
-    try:
-        partial.mkdir(parents=True)
-        for file in files:
-            if not is_safe_path(file.path):
-                raise ValueError(f"`{file.path[:200]}` is no path inside an artifact")
-            target = partial / file.path
-            fetch_file(blobs, file.sha256, target)
-            _sync(target)
-        _rename(partial, directory)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _rename(source: Path, target: Path) -> None:
-    try:
-        source.rename(target)
-    except OSError:
-        if not target.is_dir():  # another fetch of the same files may have been first
-            raise
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 async def _lineage(calls: Any, run_name: str) -> tuple[Run, ...]:

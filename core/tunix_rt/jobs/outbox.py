@@ -26,8 +26,34 @@ T = TypeVar("T")
 JobsStub = JobServiceStub | JobServiceAsyncStub
 
 
+class Shipped:
+    """How much of a file is stored durably by the registry."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._grown = asyncio.Event()
+
+    def advance(self, size: int) -> None:
+        """Notes that so many bytes, from the start, are stored."""
+        if size > self._bytes:
+            self._bytes = size
+            self._grown.set()
+            self._grown = asyncio.Event()
+
+    async def reaches(self, size: int) -> None:
+        """Waits until so many bytes are stored."""
+        while self._bytes < size:
+            await self._grown.wait()
+
+
 async def ship_metrics(
-    jobs: JobsStub, directory: JobDirectory, name: str, attempt: int, ended: asyncio.Event
+    jobs: JobsStub,
+    directory: JobDirectory,
+    name: str,
+    attempt: int,
+    ended: asyncio.Event,
+    *,
+    shipped: Shipped | None = None,
 ) -> None:
     """Streams `metrics.jsonl` until `ended` is set and every point is acknowledged.
 
@@ -42,6 +68,7 @@ async def ship_metrics(
         lambda batch: pb.StreamMetricsRequest(offset=batch.offset, points=batch.items),
         tail,
         ended,
+        shipped or Shipped(),
     )
 
 
@@ -57,17 +84,23 @@ async def ship_logs(
         lambda batch: pb.StreamLogsRequest(offset=batch.offset, lines=batch.items),
         tail,
         ended,
+        Shipped(),
     )
 
 
 async def _ship(
-    open_stream: Any, first: Any, request: Callable[[Batch[T]], Any], tail: Tail[T], ended: asyncio.Event
+    open_stream: Any,
+    first: Any,
+    request: Callable[[Batch[T]], Any],
+    tail: Tail[T],
+    ended: asyncio.Event,
+    shipped: Shipped,
 ) -> None:
     backoff, bugs = Backoff(), 0
     while True:
         stream = _Stream(open_stream())
         try:
-            await _ship_once(stream, first, request, tail, ended)
+            await _ship_once(stream, first, request, tail, ended, shipped)
             return
         except (Unavailable, OutOfRange, Internal) as error:
             bugs = 0 if stream.stored or isinstance(error, Unavailable) else bugs + 1
@@ -82,10 +115,16 @@ async def _ship(
 
 
 async def _ship_once(
-    stream: _Stream, first: Any, request: Callable[[Batch[T]], Any], tail: Tail[T], ended: asyncio.Event
+    stream: _Stream,
+    first: Any,
+    request: Callable[[Batch[T]], Any],
+    tail: Tail[T],
+    ended: asyncio.Event,
+    shipped: Shipped,
 ) -> None:
     await stream.write(first)
     tail.seek(await stream.committed())
+    shipped.advance(tail.acknowledged_bytes)
     unacknowledged: deque[int] = deque()
     while True:
         finished = ended.is_set()
@@ -97,6 +136,7 @@ async def _ship_once(
             committed = await stream.committed()
             stream.stored = True
             tail.acknowledge(committed)
+            shipped.advance(tail.acknowledged_bytes)
             while unacknowledged and unacknowledged[0] <= committed:
                 unacknowledged.popleft()
         elif finished:

@@ -69,6 +69,11 @@ class Tail(Generic[T]):
         while self._in_flight and self._in_flight[0].offset <= committed:
             self._acknowledged = self._in_flight.popleft()
 
+    @property
+    def acknowledged_bytes(self) -> int:
+        """How many bytes of the file, from its start, hold only items that are stored durably."""
+        return self._acknowledged.position
+
     def read(self, *, ended: bool) -> Batch[T] | None:
         """The next items, at most 1000, or None if there are none yet.
 
@@ -118,6 +123,17 @@ class Tail(Generic[T]):
             else:
                 return
             yield line, position + start
+
+
+def whole_lines_bytes(path: Path) -> int:
+    """How many bytes of a file, from its start, are whole lines; 0 if there is no file."""
+    try:
+        with path.open("rb") as file:
+            start = max(0, file.seek(0, 2) - _READ_BYTES)
+            file.seek(start)
+            return start + file.read().rfind(b"\n") + 1
+    except FileNotFoundError:
+        return 0
 
 
 def log_lines(line: bytes) -> list[str]:

@@ -49,6 +49,15 @@ class ClaimedJob:
         """The number of this attempt, from 1."""
         return self.job.status.attempt
 
+    async def interruption(self) -> None:
+        """Waits until the handler is to stop, for whichever of the three reasons."""
+        events = (self.lease_lost, self.cancel_requested, self.stopping)
+        waits = [asyncio.ensure_future(event.wait()) for event in events]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancel(*waits)
+
 
 Handler = Callable[[ClaimedJob], Awaitable[pb.FinishJobRequest]]
 
