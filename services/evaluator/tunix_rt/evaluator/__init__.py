@@ -1,0 +1,1 @@
+"""The evaluator: generation in a warm engine process, and evaluations scored with pure functions."""

@@ -1,0 +1,218 @@
+"""The server's side of the engine: starts it when needed, talks to it, and survives its crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunix_rt.evaluator.messages import (
+    Cancel,
+    Command,
+    Decoding,
+    Event,
+    Failed,
+    Finished,
+    Generate,
+    Item,
+    ItemDone,
+    ItemFailed,
+    Load,
+    Loaded,
+    Ready,
+    Text,
+    decode_event,
+    encode,
+)
+from tunix_rt.jobs.child import Exit
+from tunix_rt.rpc.errors import ApiError, FailedPrecondition, Internal, Reason, Unavailable
+from tunix_rt.rpc.telemetry import get_logger
+
+MODULE = "tunix_rt.evaluator.engine"
+STOP_SECONDS = 5.0
+_LINE_BYTES = 64 * 1024 * 1024
+_TAIL_LINES = 20
+
+ItemEvent = Text | ItemDone | ItemFailed | Finished
+
+
+@dataclass(frozen=True)
+class EngineModel:
+    """Weights for the engine: a directory in Hugging Face layout and the digest of its files."""
+
+    directory: Path
+    digest: str
+
+
+class EngineClient:
+    """Generates with an engine process, which it starts with the first request and after a crash.
+
+    `environment` is added to that of this process. Use it from the main thread's event loop: the
+    engine dies with the thread that started it.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = dict(environment or {})
+        self._process: _Process | None = None
+        self._starting = asyncio.Lock()
+        self._numbers = itertools.count(1)
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the engine's process, if one runs."""
+        return self._process.pid if self._process and not self._process.ended else None
+
+    async def generate(
+        self, model: EngineModel, items: Sequence[Item], *, decoding: Decoding, stream: bool
+    ) -> AsyncGenerator[ItemEvent]:
+        """Yields what becomes of the items, last Finished; with `stream`, also text as it appears.
+
+        Closing the generator stops the items in the engine. Raises FailedPrecondition, reason
+        MODEL_INVALID, and Unavailable, reason ENGINE_FAILED, if the engine ends.
+        """
+        process = await self._running()
+        request = f"r{next(self._numbers)}"
+        events = process.open(request)
+        try:
+            process.send(Load(request, model.digest, str(model.directory)))
+            process.send(Generate(request, model.digest, tuple(items), decoding, stream))
+            while True:
+                event = await events.get()
+                if isinstance(event, ApiError):
+                    raise event
+                if isinstance(event, Failed):
+                    raise _error(event)
+                if isinstance(event, Loaded):
+                    get_logger().info("model loaded", digest=model.digest, seconds=event.seconds)
+                    continue
+                yield event
+                if isinstance(event, Finished):
+                    return
+        finally:
+            if process.close(request):
+                process.send(Cancel(request))
+
+    async def stop(self) -> None:
+        """Ends the engine, if one runs; requests in flight fail."""
+        if self._process:
+            await self._process.stop()
+
+    async def _running(self) -> _Process:
+        async with self._starting:
+            if self._process is None or self._process.ended:
+                self._process = await _Process.start(self._environment)
+            return self._process
+
+
+class _Process:
+    """A running engine, with a queue of events for each open request."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._requests: dict[str, asyncio.Queue[ItemEvent | Loaded | Failed | ApiError]] = {}
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self.ended = False
+        self._watch = asyncio.create_task(self._watched())
+
+    @classmethod
+    async def start(cls, environment: Mapping[str, str]) -> _Process:
+        """Starts an engine that dies with this process."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tunix_rt.jobs.launch", str(os.getpid()), MODULE),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+            limit=_LINE_BYTES,
+        )
+        get_logger().info("engine started", pid=process.pid)
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    def open(self, request: str) -> asyncio.Queue[ItemEvent | Loaded | Failed | ApiError]:
+        """The queue of a new request's events."""
+        events: asyncio.Queue[ItemEvent | Loaded | Failed | ApiError] = asyncio.Queue()
+        self._requests[request] = events
+        return events
+
+    def close(self, request: str) -> bool:
+        """Forgets a request; whether the engine still works on it."""
+        return self._requests.pop(request, None) is not None and not self.ended
+
+    def send(self, command: Command) -> None:
+        """Gives a command to the engine; its end is told to every open request."""
+        assert self._process.stdin
+        if not self._process.stdin.is_closing():
+            self._process.stdin.write(encode(command))
+
+    async def stop(self) -> None:
+        """Closes the engine's input, and kills it if it does not end."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await asyncio.shield(self._watch)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._watch
+
+    async def _watched(self) -> None:
+        """Hands out events until the engine ends, then fails what is open."""
+        errors = asyncio.create_task(self._read_errors())
+        problem = ""
+        try:
+            await self._read_events()
+        except ValueError as error:  # a line that is no event, or one that is too long
+            problem = f" It was killed because of its output: {error}."
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        await errors
+        how = Exit(await self._process.wait()).text
+        self.ended = True
+        tail = "\n".join(self._tail)
+        get_logger().info("engine ended", pid=self.pid, how=how, open_requests=len(self._requests))
+        for events in self._requests.values():
+            text = f"The engine {how}.{problem} The end of its log:\n{tail[-4000:]}"
+            events.put_nowait(Unavailable(Reason.ENGINE_FAILED, text, {"exit": how}))
+        self._requests.clear()
+
+    async def _read_events(self) -> None:
+        assert self._process.stdout
+        while line := await self._process.stdout.readline():
+            if not line.endswith(b"\n"):
+                return  # it died while it wrote
+            event: Event = decode_event(line)
+            if isinstance(event, Ready):
+                get_logger().info("engine ready", pid=self.pid, jax=event.jax, device=event.device)
+                continue
+            events = self._requests.get(event.request)
+            if events is None:
+                continue
+            events.put_nowait(event)
+            if isinstance(event, Finished | Failed):
+                del self._requests[event.request]
+
+    async def _read_errors(self) -> None:
+        assert self._process.stderr
+        while line := await self._process.stderr.readline():
+            text = line.decode(errors="replace").rstrip()
+            self._tail.append(text)
+            get_logger().info("engine", text=text[:2000])
+
+
+def _error(event: Failed) -> ApiError:
+    if event.reason == Reason.MODEL_INVALID:
+        return FailedPrecondition(Reason.MODEL_INVALID, event.message)
+    return Internal(Reason.INTERNAL, event.message, {"reason": event.reason})

@@ -1,0 +1,184 @@
+"""What the server and its engine process say to each other, one JSON object a line; standard library only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How text is generated; temperature 0 is greedy, top_k 0 and top_p 1 do not restrict."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt: chat messages, or token ids where `messages` is empty.
+
+    `number` names it among the items of its request and, with the seed, fixes its random draws.
+    """
+
+    number: int
+    messages: tuple[Mapping[str, str], ...] = ()
+    tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Load:
+    """To the engine: the model of this digest lies in this directory; load it."""
+
+    request: str
+    digest: str
+    directory: str
+
+
+@dataclass(frozen=True)
+class Generate:
+    """To the engine: continue the items with a model that `Load` has named.
+
+    With `stream`, text is sent as it appears, else only with the end of an item.
+    """
+
+    request: str
+    digest: str
+    items: tuple[Item, ...]
+    decoding: Decoding
+    stream: bool = False
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """To the engine: stop the request; unknown and finished ones are ignored."""
+
+    request: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """From the engine: it has started."""
+
+    jax: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """From the engine: the model of a `Load` is in memory; 0 seconds if it was there already."""
+
+    request: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Text:
+    """From the engine: new text of an item, and the tokens that it has in all."""
+
+    request: str
+    item: int
+    text: str
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class ItemDone:
+    """From the engine: an item has ended with `stop` or `length`.
+
+    `text` is what no `Text` has carried. The latency runs from the item's start in the engine to its
+    last token; the stop token is not counted.
+    """
+
+    request: str
+    item: int
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    latency_seconds: float
+
+
+@dataclass(frozen=True)
+class ItemFailed:
+    """From the engine: an item that this model cannot continue, such as a prompt that is too long."""
+
+    request: str
+    item: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """From the engine: every item of the request has ended.
+
+    `measured_tokens` were generated in `measured_seconds`: the engine's rounds in which nothing had to
+    be compiled. Loading and compilation are thereby left out, and nothing else.
+    """
+
+    request: str
+    measured_tokens: int
+    measured_seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """From the engine: the request cannot be done; `reason` is one of the API's."""
+
+    request: str
+    reason: str
+    message: str
+
+
+Command = Load | Generate | Cancel
+Event = Ready | Loaded | Text | ItemDone | ItemFailed | Finished | Failed
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (Load, Generate, Cancel, Ready, Loaded, Text, ItemDone, ItemFailed, Finished, Failed)
+}
+
+
+def encode(message: Command | Event) -> bytes:
+    """The line of a message, with its line end."""
+    record = {"kind": type(message).__name__, **asdict(message)}
+    return json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def decode_command(line: bytes) -> Command:
+    """The command in a line. Raises ValueError if it holds none."""
+    message = _decode(line)
+    if not isinstance(message, Load | Generate | Cancel):
+        raise ValueError(f"{type(message).__name__} is no command")
+    return message
+
+
+def decode_event(line: bytes) -> Event:
+    """The event in a line. Raises ValueError if it holds none."""
+    message = _decode(line)
+    if isinstance(message, Load | Generate | Cancel):
+        raise ValueError(f"{type(message).__name__} is no event")
+    return message
+
+
+def _decode(line: bytes) -> Command | Event:
+    try:
+        record = json.loads(line)
+        kind = _KINDS[record.pop("kind")]
+        if kind is Generate:
+            record["decoding"] = Decoding(**record["decoding"])
+            record["items"] = tuple(_item(each) for each in record["items"])
+        if set(record) != {each.name for each in fields(kind)}:
+            raise ValueError("fields are missing or unknown")
+        message: Command | Event = kind(**record)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a message: {line[:200]!r} ({error})") from error
+    return message
+
+
+def _item(record: Mapping[str, Any]) -> Item:
+    return Item(record["number"], tuple(record["messages"]), tuple(record["tokens"]))

@@ -1,0 +1,185 @@
+"""The evaluator's gRPC service, and how its process is put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from tunix_rt.answers.score import score_output
+from tunix_rt.blobs.blobs import Blobs
+from tunix_rt.blobs.open import open_blobs
+from tunix_rt.evaluator import results, spec
+from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
+from tunix_rt.evaluator.evaluation import Evaluator
+from tunix_rt.evaluator.messages import Item, ItemDone, ItemFailed, Text
+from tunix_rt.evaluator.settings import Settings
+from tunix_rt.evaluator.subjects import DatasetStore, require_split
+from tunix_rt.jobs.models import cached_model, resolve_subject
+from tunix_rt.jobs.remote import CALL_SECONDS, answer
+from tunix_rt.jobs.worker import Worker
+from tunix_rt.rpc.channel import new_request_id, open_channel
+from tunix_rt.rpc.errors import InvalidArgument
+from tunix_rt.rpc.names import EVALUATION, require
+from tunix_rt.rpc.server import Server
+from tunix_rt.traces.text import DEFAULT_FORMAT, prompt_messages
+from tunix_rt.v1 import evaluator_service_pb2 as pb
+from tunix_rt.v1 import job_service_pb2 as job_pb
+from tunix_rt.v1 import registry_service_pb2 as registry_pb
+from tunix_rt.v1.evaluation_pb2 import Evaluation, ItemScore
+from tunix_rt.v1.evaluator_service_pb2_grpc import (
+    EvaluatorServiceServicer,
+    add_EvaluatorServiceServicer_to_server,
+)
+from tunix_rt.v1.job_service_pb2_grpc import JobServiceStub
+from tunix_rt.v1.registry_service_pb2_grpc import RegistryServiceStub
+
+SERVICE = "tunix_rt.v1.EvaluatorService"
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class EvaluatorServicer(EvaluatorServiceServicer):
+    """Checks requests; generation is the engine's, memory the registry's."""
+
+    def __init__(self, registry: Any, jobs: Any, blobs: Blobs, *, engine: EngineClient, work: Path) -> None:
+        self._registry = registry
+        self._jobs = jobs
+        self._blobs = blobs
+        self._engine = engine
+        self._work = work
+        self._datasets = DatasetStore(registry, blobs, work=work)
+
+    async def CreateEvaluation(self, request: pb.CreateEvaluationRequest, _: Context) -> Evaluation:
+        """Checks the spec, fills in its defaults, checks what it names, and queues it."""
+        spec.check_create(request)
+        complete = spec.complete_spec(request.evaluation.spec)
+        await resolve_subject(self._registry, complete.subject)
+        require_split(await self._datasets.get(complete.dataset), complete.split)
+        job = job_pb.Job(
+            name=f"evaluations/{request.evaluation_id}",
+            evaluation=complete,
+            labels=dict(request.evaluation.labels),
+        )
+        enqueue = job_pb.EnqueueJobRequest(job=job, request_id=request.request_id or new_request_id())
+        queued = await answer(self._jobs.EnqueueJob(enqueue, timeout=CALL_SECONDS))
+        return await self._evaluation(queued.name)
+
+    async def CancelEvaluation(self, request: pb.CancelEvaluationRequest, _: Context) -> Evaluation:
+        """Asks the worker to stop; one that waits in the queue is cancelled at once."""
+        name = require(request.name, EVALUATION, "name")
+        cancel = job_pb.RequestCancellationRequest(name=name)
+        await answer(self._jobs.RequestCancellation(cancel, timeout=CALL_SECONDS))
+        return await self._evaluation(name)
+
+    async def Generate(self, request: pb.GenerateRequest, _: Context) -> AsyncIterator[pb.GenerateResponse]:
+        """Streams text as it appears; the end of the call stops the rows in the engine."""
+        spec.check_generate(request)
+        subject = await resolve_subject(self._registry, request.subject)
+        directory = await cached_model(self._blobs, subject, self._work)
+        items = [
+            Item(index, messages=_messages(prompt, request)) for index, prompt in enumerate(request.prompts)
+        ]
+        decoding = spec.engine_decoding(spec.complete_decoding(request.decoding))
+        model = EngineModel(directory, subject.digest)
+        async with aclosing(self._engine.generate(model, items, decoding=decoding, stream=True)) as events:
+            async for event in events:
+                if isinstance(event, ItemFailed):
+                    raise InvalidArgument.of(f"prompts[{event.item}]", event.message)
+                if isinstance(event, Text | ItemDone):
+                    yield pb.GenerateResponse(
+                        index=event.item,
+                        text=event.text,
+                        completion_tokens=event.completion_tokens,
+                        finish_reason=event.finish_reason if isinstance(event, ItemDone) else "",
+                    )
+
+    async def ScoreAnswers(self, request: pb.ScoreAnswersRequest, _: Context) -> pb.ScoreAnswersResponse:
+        """Scores outputs as an evaluation does. Stores nothing."""
+        spec.check_answers(request)
+        return await asyncio.to_thread(_score_answers, request)
+
+    async def _evaluation(self, name: str) -> Evaluation:
+        request = registry_pb.GetEvaluationRequest(name=name)
+        found: Evaluation = await answer(self._registry.GetEvaluation(request, timeout=CALL_SECONDS))
+        return found
+
+
+@dataclass
+class Running:
+    """A started evaluator."""
+
+    server: Server
+    engine: EngineClient
+    _channel: grpc.aio.Channel
+    _stopping: asyncio.Event
+    _worker: asyncio.Task[None]
+
+    @property
+    def port(self) -> int:
+        """The port in use."""
+        return self.server.port
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """Gives the job in hand back, drains open calls, and ends the engine."""
+        self._stopping.set()
+        await self._worker
+        await self.server.stop(grace)
+        await self.engine.stop()
+        await self._channel.close()
+
+
+async def start(settings: Settings) -> Running:
+    """Starts the server and one worker. Raises ValueError and BlobsUnavailableError for the store."""
+    blobs = await asyncio.to_thread(open_blobs, settings.blobs)
+    settings.work.mkdir(parents=True, exist_ok=True)
+    channel = open_channel(settings.registry)
+    registry, jobs = RegistryServiceStub(channel), JobServiceStub(channel)
+    cache = {"TUNIX_RT_COMPILE_CACHE": str(settings.compile_cache)} if settings.compile_cache else {}
+    engine = EngineClient(cache)
+    server = Server(settings.listen, [SERVICE])
+    servicer = EvaluatorServicer(registry, jobs, blobs, engine=engine, work=settings.work)
+    add_EvaluatorServiceServicer_to_server(servicer, server.grpc_server)
+    await server.start()
+    evaluator = Evaluator(registry, jobs, blobs, engine, settings.work)
+    worker = Worker(
+        jobs,
+        kind="evaluation",
+        worker_id=settings.worker_id,
+        handle=evaluator.handle,
+        lease_seconds=settings.lease_seconds,
+    )
+    stopping = asyncio.Event()
+    return Running(server, engine, channel, stopping, asyncio.create_task(worker.run(stopping)))
+
+
+def _messages(prompt: str, request: pb.GenerateRequest) -> tuple[dict[str, str], ...]:
+    if request.format != spec.BARE_FORMAT:
+        format_name = request.format or DEFAULT_FORMAT
+        return tuple(prompt_messages(prompt, format_name, request.system_prompt))
+    system = request.system_prompt.strip()
+    before = ({"role": "system", "content": system},) if system else ()
+    return (*before, {"role": "user", "content": prompt})
+
+
+def _score_answers(request: pb.ScoreAnswersRequest) -> pb.ScoreAnswersResponse:
+    scored = []
+    for each in request.answers:
+        outcome = score_output(
+            each.output, each.expected_answer, each.answer_type, each.aliases, each.finish_reason or "stop"
+        )
+        found = outcome.extracted is not None
+        scored.append(
+            pb.ScoredAnswer(
+                outcome=results.outcome_value(outcome),
+                score=outcome.score,
+                extracted_answer=outcome.extracted or "",
+                rule=outcome.rule if found else "",
+            )
+        )
+    correct = sum(each.outcome == ItemScore.CORRECT for each in scored)
+    return pb.ScoreAnswersResponse(scored_answers=scored, score=results.score_of(correct, len(scored)))

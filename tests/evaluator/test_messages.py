@@ -1,0 +1,45 @@
+"""The lines between server and engine."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunix_rt.evaluator.messages import (
+    Cancel,
+    Decoding,
+    Generate,
+    Item,
+    ItemDone,
+    Load,
+    decode_command,
+    decode_event,
+    encode,
+)
+
+
+def test_commands_survive_the_line() -> None:
+    items = (Item(0, messages=({"role": "user", "content": "2 + 2?\nλ"},)), Item(7, tokens=(1, 2)))
+    for command in (Load("r1", "d", "/m"), Generate("r1", "d", items, Decoding(9), True), Cancel("r1")):
+        line = encode(command)
+        assert line.count(b"\n") == 1
+        assert decode_command(line) == command
+
+
+def test_events_survive_the_line() -> None:
+    event = ItemDone("r1", 3, "Answer: 4", "stop", 10, 4, 0.25)
+    assert decode_event(encode(event)) == event
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"warming up\n", b"[]\n", b'{"kind":"Nothing"}\n', b'{"kind":"Cancel"}\n', b'"\xff"\n']
+)
+def test_anything_else_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match="not a message"):
+        decode_event(line)
+    with pytest.raises(ValueError, match="not a message"):
+        decode_command(line)
+
+
+def test_an_event_is_no_command() -> None:
+    with pytest.raises(ValueError, match="is no command"):
+        decode_command(encode(ItemDone("r1", 3, "", "stop", 10, 4, 0.25)))
