@@ -42,7 +42,10 @@ class RecordReader:
         value = record.get(key)
         if isinstance(value, bool):
             return "true" if value else "false"
-        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        if isinstance(value, float) and not math.isfinite(value):
+            self.wrong(key, "is NaN or infinite; it must be a finite number or a string.")
+            return ""
+        if isinstance(value, (int, float)):
             return repr(value)
         return self.text(record, key, required=required)
 

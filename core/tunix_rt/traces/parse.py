@@ -154,6 +154,8 @@ def _two_turns(
     reader: RecordReader, turns: list[tuple[str, str]], field: str, meta: dict[str, object]
 ) -> tuple[str, str]:
     """The user's and the assistant's text; a system message before them goes into the metadata."""
+    if not turns:
+        return "", ""  # the reader has noted why
     roles = [role for role, _ in turns]
     if roles[:1] == ["system"]:
         _keep(reader, meta, "system", turns[0][1])

@@ -1,0 +1,48 @@
+import pytest
+
+from tunix_rt.traces.contamination import Overlap, find_contamination, loose_prompt
+from tunix_rt.traces.trace import Trace
+
+
+def prompts(*texts: str, prefix: str = "t") -> list[Trace]:
+    return [Trace(id=f"{prefix}{i}", prompt=text, final_answer="1") for i, text in enumerate(texts)]
+
+
+def test_different_prompts_are_clean() -> None:
+    report = find_contamination(prompts("2 + 2?", "3 + 3?"), prompts("2 + 3?", "33?", "2 - 2?"))
+    assert report.clean
+    assert (report.eval_items, report.exact, report.normalised, report.examples) == (3, 0, 0, ())
+
+
+def test_exact_and_normalised_duplicates_are_counted_apart() -> None:
+    train = prompts("What is 2 + 2?", "Name a colour.")
+    report = find_contamination(
+        train, prompts("What is 2 + 2?", "what is  2+2", "Name a COLOUR!", "new", prefix="e")
+    )
+    assert (report.exact, report.normalised, report.clean) == (1, 2, False)
+    assert report.examples == (
+        Overlap(eval_id="e0", train_id="t0", prompt="What is 2 + 2?"),
+        Overlap(eval_id="e1", train_id="t0", prompt="what is  2+2"),
+        Overlap(eval_id="e2", train_id="t1", prompt="Name a COLOUR!"),
+    )
+
+
+def test_only_some_examples_are_kept_but_all_are_counted() -> None:
+    many = prompts(*[f"{i} + 1?" for i in range(50)])
+    report = find_contamination(many, many)
+    assert (report.exact, len(report.examples)) == (50, 10)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2 + 3", "2 - 3"),
+        ("2 * 3", "2 + 3"),
+        ("1.5 + 1", "15 + 1"),
+        ("1, 2", "1.2"),
+        ("12", "1 2"),
+        ("2 (3)", "2 3"),
+    ],
+)
+def test_what_changes_the_problem_is_kept(one: str, other: str) -> None:
+    assert loose_prompt(one) != loose_prompt(other)
