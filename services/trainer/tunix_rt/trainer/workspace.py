@@ -1,0 +1,111 @@
+"""Fills the directory of an attempt with everything that its child reads."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from tunix_rt.blobs.blobs import Blobs, fetch_file
+from tunix_rt.jobs.directory import JobDirectory, write_json
+from tunix_rt.jobs.files import fetch_files
+from tunix_rt.jobs.models import cached_model, resolve_subject
+from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store, persist
+from tunix_rt.jobs.worker import ClaimedJob
+from tunix_rt.rpc.names import resource_id
+from tunix_rt.v1 import registry_service_pb2
+from tunix_rt.v1.artifact_pb2 import Artifact
+from tunix_rt.v1.run_pb2 import RunSpec
+
+CHECKPOINT = "checkpoint"
+_LONG_INTEGERS = frozenset({FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64})
+
+
+class Workspace:
+    """The folder `{work}` in which attempts live, as `runs/{run}/{attempt}`, beside a cache of models."""
+
+    def __init__(self, registry: Any, blobs: Blobs, work: Path) -> None:
+        self._registry = registry
+        self._blobs = blobs
+        self._work = work.absolute()
+
+    def directory(self, claimed: ClaimedJob) -> JobDirectory:
+        """The directory of an attempt."""
+        return JobDirectory(self._run(claimed) / str(claimed.attempt))
+
+    async def prepare(self, claimed: ClaimedJob) -> None:
+        """Makes the directory anew, with the newest recorded checkpoint of the run.
+
+        Waits for as long as the registry or the object store are away.
+        """
+        directory, spec = self.directory(claimed), claimed.job.run
+        await asyncio.to_thread(shutil.rmtree, directory.root, ignore_errors=True)
+        directory.checkpoints.mkdir(parents=True)
+        write_json(directory.spec, spec_json(spec))
+        subject = await self._patiently(claimed, lambda: resolve_subject(self._registry, spec.model))
+        base = await self._patiently(claimed, lambda: cached_model(self._blobs, subject, self._work))
+        directory.base.symlink_to(base, target_is_directory=True)
+        await self._patiently(claimed, lambda: self._fetch_traces(spec.dataset, directory.traces))
+        checkpoint = await self._patiently(claimed, lambda: self._newest_checkpoint(claimed.name))
+        if checkpoint is not None:
+            target = directory.checkpoint(checkpoint.step)
+            await self._patiently(claimed, lambda: fetch_files(self._blobs, checkpoint.files, target))
+            claimed.progress = max(claimed.progress, checkpoint.step)
+
+    async def remove(self, claimed: ClaimedJob, *, all_attempts: bool) -> None:
+        """Removes the directory of an attempt, or those of all attempts of its run."""
+        root = self._run(claimed) if all_attempts else self.directory(claimed).root
+        await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
+
+    def _run(self, claimed: ClaimedJob) -> Path:
+        return self._work / "runs" / resource_id(claimed.name)
+
+    async def _patiently(self, claimed: ClaimedJob, call: Callable[[], Any]) -> Any:
+        return await persist(call, "preparation", until=claimed.lease_lost)
+
+    async def _fetch_traces(self, dataset: str, path: Path) -> None:
+        request = registry_service_pb2.GetDatasetRequest(name=dataset)
+        found = await answer(self._registry.GetDataset(request, timeout=CALL_SECONDS))
+        await in_store(fetch_file, self._blobs, found.sha256, path)
+
+    async def _newest_checkpoint(self, run: str) -> Artifact | None:
+        newest: Artifact | None = None
+        token = ""
+        while True:
+            request = registry_service_pb2.ListArtifactsRequest(
+                owner=run, kind=CHECKPOINT, page_size=1000, page_token=token
+            )
+            page = await answer(self._registry.ListArtifacts(request, timeout=CALL_SECONDS))
+            for artifact in page.artifacts:
+                if newest is None or (artifact.step, artifact.attempt) > (newest.step, newest.attempt):
+                    newest = artifact
+            token = page.next_page_token
+            if not token:
+                return newest
+
+
+def spec_json(spec: RunSpec) -> dict[str, Any]:
+    """The JSON form of a spec with the proto's field names, and 64-bit integers as numbers."""
+    value = json_format.MessageToDict(spec, preserving_proto_field_name=True)
+    _numbers(spec, value)
+    return value
+
+
+def _numbers(message: Message, value: dict[str, Any]) -> None:
+    for field in message.DESCRIPTOR.fields:
+        if field.name not in value:
+            continue
+        content = value[field.name]
+        if field.cpp_type in _LONG_INTEGERS:
+            value[field.name] = [int(each) for each in content] if isinstance(content, list) else int(content)
+        elif field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
+            inner = getattr(message, field.name)
+            pairs = zip(inner, content, strict=True) if isinstance(content, list) else [(inner, content)]
+            for part, part_value in pairs:
+                _numbers(part, part_value)
