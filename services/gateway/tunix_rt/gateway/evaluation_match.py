@@ -1,0 +1,103 @@
+"""Finds evaluations that may be compared: same items, prompt, decoding and scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunix_rt.v1 import evaluation_pb2
+
+Evaluation = evaluation_pb2.Evaluation
+
+
+@dataclass(frozen=True)
+class Match:
+    """The evaluation to compare of each subject, None where it has none.
+
+    `missing_reason` is empty if they are comparable. `datasets` are those on
+    which all subjects have comparable evaluations; several mean that the
+    caller must choose.
+    """
+
+    evaluations: tuple[Evaluation | None, ...]
+    missing_reason: str
+    datasets: tuple[str, ...]
+
+
+def comparability_key(evaluation: Evaluation) -> dict[str, object]:
+    """What two evaluations must share for their items to be compared, by field."""
+    spec, decoding = evaluation.spec, evaluation.spec.decoding
+    return {
+        "dataset_sha256": evaluation.dataset_sha256,
+        "split": spec.split,
+        "limit": spec.limit,
+        "scorer": spec.scorer,
+        "format": spec.format,
+        "system_prompt": spec.system_prompt,
+        "decoding.max_tokens": decoding.max_tokens,
+        "decoding.temperature": decoding.temperature,
+        "decoding.top_k": decoding.top_k,
+        "decoding.top_p": decoding.top_p,
+        "decoding.seed": decoding.seed,
+    }
+
+
+def match_evaluations(
+    subjects: Sequence[str], evaluations: Sequence[Sequence[Evaluation]], *, dataset: str, split: str
+) -> Match:
+    """Chooses one evaluation a subject, the newest comparable ones.
+
+    `evaluations` holds the succeeded evaluations of each subject, newest first.
+    An empty `dataset` admits all. Of several comparable sets on one dataset,
+    that with the baseline's newest evaluation is taken.
+    """
+    fitting = [
+        [e for e in own if e.spec.split == split and dataset in ("", e.spec.dataset)] for own in evaluations
+    ]
+    shared = set.intersection(*({_frozen(e) for e in own} for own in fitting))
+    datasets = tuple(sorted({e.spec.dataset for e in fitting[0] if _frozen(e) in shared}))
+    if shared:
+        key = next(_frozen(e) for e in fitting[0] if _frozen(e) in shared)
+        chosen = tuple(next(e for e in own if _frozen(e) == key) for own in fitting)
+        return Match(chosen, "", datasets)
+    closest = _closest(fitting)
+    return Match(closest, _reason(subjects, closest, dataset=dataset, split=split), ())
+
+
+def _closest(fitting: Sequence[Sequence[Evaluation]]) -> tuple[Evaluation | None, ...]:
+    """The baseline's newest evaluation, and of each other subject that which differs from it least."""
+    baseline = fitting[0][0] if fitting[0] else None
+    if baseline is None:
+        return (None, *(own[0] if own else None for own in fitting[1:]))
+    others = (min(own, key=lambda e: len(_differing(baseline, e)), default=None) for own in fitting[1:])
+    return (baseline, *others)
+
+
+def _reason(
+    subjects: Sequence[str], closest: Sequence[Evaluation | None], *, dataset: str, split: str
+) -> str:
+    place = f"split `{split}`" + (f" of `{dataset}`" if dataset else "")
+    without = [subject for subject, e in zip(subjects, closest, strict=True) if e is None]
+    if without:
+        names = " and ".join(f"`{name}`" for name in without)
+        verb = "has" if len(without) == 1 else "have"
+        return f"{names} {verb} no succeeded evaluation on {place}. Create one with CreateEvaluation."
+    known = [e for e in closest if e is not None]
+    fields = dict.fromkeys(field for e in known[1:] for field in _differing(known[0], e))
+    texts = [
+        f"{field} ({', '.join(str(comparability_key(e)[field]) or 'empty' for e in known)})"
+        for field in fields
+    ]
+    return (
+        f"The evaluations on {place} are not comparable; they differ in {', '.join(texts)}. "
+        "Evaluate all subjects with the same spec."
+    )
+
+
+def _differing(one: Evaluation, other: Evaluation) -> list[str]:
+    theirs = comparability_key(other)
+    return [field for field, value in comparability_key(one).items() if theirs[field] != value]
+
+
+def _frozen(evaluation: Evaluation) -> tuple[object, ...]:
+    return tuple(comparability_key(evaluation).values())

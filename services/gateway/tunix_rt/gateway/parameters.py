@@ -1,0 +1,55 @@
+"""Flattens run specs and finds where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+
+from tunix_rt.v1 import gateway_service_pb2, run_pb2
+
+NOT_COMPARED = ("evaluate_after",)
+
+
+def flatten_spec(spec: run_pb2.RunSpec) -> dict[str, str]:
+    """The values of a spec by path, such as `optimizer.learning_rate`.
+
+    `tuning` tells which tuning was chosen. What a run does after training
+    (`evaluate_after`) is left out.
+    """
+    tree = MessageToDict(spec, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    for name in NOT_COMPARED:
+        tree.pop(name, None)
+    flat: dict[str, str] = {"tuning": spec.WhichOneof("tuning") or "full"}
+    _flatten(tree, "", flat)
+    return flat
+
+
+def differing_parameters(
+    specs: Sequence[run_pb2.RunSpec | None],
+) -> list[gateway_service_pb2.ParameterDifference]:
+    """The parameters that are not the same for all, by path; None stands for a subject without spec."""
+    flat = [flatten_spec(spec) if spec is not None else {} for spec in specs]
+    paths = sorted({path for values in flat for path in values})
+    rows = [(path, [values.get(path, "") for values in flat]) for path in paths]
+    return [
+        gateway_service_pb2.ParameterDifference(path=path, values=values)
+        for path, values in rows
+        if len(set(values)) > 1
+    ]
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str, into: dict[str, str]) -> None:
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            _flatten(value, f"{path}.", into)
+        elif isinstance(value, list):
+            into[path] = ", ".join(str(entry) for entry in value)
+        elif isinstance(value, bool):
+            into[path] = str(value).lower()
+        elif isinstance(value, float):
+            into[path] = f"{value:.12g}"
+        else:
+            into[path] = str(value)

@@ -1,0 +1,41 @@
+"""Says a comparison in words and numbers for people."""
+
+from __future__ import annotations
+
+from tunix_rt.v1 import gateway_service_pb2
+
+Pair = gateway_service_pb2.PairedComparison
+
+
+def subject_label(subject: str) -> str:
+    """A short name: `base` of `runs/base`, `smol v1` of `models/smol/versions/v1`."""
+    parts = subject.split("/")
+    return f"{parts[1]} {parts[3]}" if len(parts) == 4 else parts[-1]
+
+
+def verdict_sentence(comparison: gateway_service_pb2.Comparison, pair: Pair) -> str:
+    """What a pair shows, in one sentence, such as `tuned is better than base: …`."""
+    baseline = subject_label(comparison.subjects[0].subject)
+    subject = subject_label(pair.subject)
+    if pair.verdict == Pair.NO_DETECTABLE_DIFFERENCE:
+        return f"No detectable difference between {subject} and {baseline}."
+    word = "better" if pair.verdict == Pair.BETTER else "worse"
+    points = abs(pair.difference) * 100
+    return f"{subject} is {word} than {baseline} by {points:.1f} points."
+
+
+def evidence_sentence(pair: Pair) -> str:
+    """The numbers behind a verdict: difference, interval, flips and the exact test."""
+    low, high = pair.difference_low * 100, pair.difference_high * 100
+    return (
+        f"{pair.difference * 100:+.1f} points on {pair.count:,} items, "
+        f"95 % interval {low:+.1f} to {high:+.1f}; "
+        f"{pair.gained} gained, {pair.lost} lost; exact McNemar {p_value_text(pair.p_value)}."
+    )
+
+
+def p_value_text(value: float) -> str:
+    """A p-value with the digits that matter, such as `p = 0.012` or `p < 0.0001`."""
+    if value < 0.0001:
+        return "p < 0.0001"
+    return f"p = {value:.4f}" if value < 0.01 else f"p = {value:.2g}"

@@ -1,0 +1,113 @@
+"""Formats values for the page: percent, losses, rates, times and names."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tunix_rt.gateway.sentence import p_value_text, subject_label
+from tunix_rt.v1 import evaluation_pb2, job_pb2
+
+NONE = "–"
+_STATES: dict[int, str] = {
+    job_pb2.JOB_STATE_QUEUED: "queued",
+    job_pb2.JOB_STATE_RUNNING: "running",
+    job_pb2.JOB_STATE_SUCCEEDED: "succeeded",
+    job_pb2.JOB_STATE_FAILED: "failed",
+    job_pb2.JOB_STATE_CANCELLED: "cancelled",
+}
+
+
+def percent(share: float) -> str:
+    """A share of 1 in percent with one digit."""
+    return f"{share * 100:.1f} %"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with so many significant digits; a dash for None."""
+    if value is None:
+        return NONE
+    if not math.isfinite(value):
+        return str(value)
+    if abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    return f"{value:#.{digits}g}".rstrip(".")
+
+
+def state_word(state: job_pb2.JobState.ValueType) -> str:
+    """The state of a job in lower case; `unknown` for one that this page does not know."""
+    return _STATES.get(state, "unknown")
+
+
+def outcome_word(outcome: evaluation_pb2.ItemScore.Outcome.ValueType) -> str:
+    """The outcome of an item in words; `unknown` for one that this page does not know."""
+    known = evaluation_pb2.ItemScore.Outcome
+    return known.Name(outcome).lower().replace("_", " ") if outcome in known.values() else "unknown"
+
+
+def moment(time: Timestamp) -> str:
+    """A time in UTC to the minute; a dash if it is not set."""
+    if not time.seconds:
+        return NONE
+    return datetime.fromtimestamp(time.seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def span(seconds: float) -> str:
+    """A length of time, such as `2 h 5 min` or `42 s`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = int(seconds // 60)
+    if minutes < 60:
+        return f"{minutes} min {int(seconds % 60)} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def run_time(status: job_pb2.JobStatus, now: float) -> str:
+    """How long a job has run, or ran; a dash before its start."""
+    if not status.start_time.seconds:
+        return NONE
+    start = status.start_time.seconds + status.start_time.nanos / 1e9
+    end = status.end_time.seconds + status.end_time.nanos / 1e9 if status.end_time.seconds else now
+    return span(max(0.0, end - start))
+
+
+def decoding_text(decoding: evaluation_pb2.Decoding) -> str:
+    """How text was generated, in words."""
+    if decoding.temperature == 0:
+        return f"greedy, up to {decoding.max_tokens} tokens"
+    parts = [f"temperature {decoding.temperature:g}", f"up to {decoding.max_tokens} tokens"]
+    if decoding.top_k:
+        parts.append(f"top-k {decoding.top_k}")
+    if 0 < decoding.top_p < 1:
+        parts.append(f"top-p {decoding.top_p:g}")
+    return ", ".join([*parts, f"seed {decoding.seed}"])
+
+
+def spec_text(spec: evaluation_pb2.EvaluationSpec) -> str:
+    """What makes evaluations comparable, in one line."""
+    limit = f"first {spec.limit} items" if spec.limit else "all items"
+    parts = [f"split {spec.split}", limit, spec.scorer, f"format {spec.format}", decoding_text(spec.decoding)]
+    if spec.system_prompt:
+        parts.append("with a system prompt")
+    return " · ".join(part for part in parts if part)
+
+
+def page_of(name: str) -> str:
+    """The path of the page of a run or an evaluation; empty for anything else."""
+    return f"/{name}" if name.startswith(("runs/", "evaluations/")) else ""
+
+
+FILTERS: dict[str, Any] = {
+    "percent": percent,
+    "number": number,
+    "state_word": state_word,
+    "outcome_word": outcome_word,
+    "moment": moment,
+    "label": subject_label,
+    "p_value": p_value_text,
+    "spec_text": spec_text,
+    "page_of": page_of,
+}
