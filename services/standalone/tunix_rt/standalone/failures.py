@@ -12,7 +12,10 @@ from rich.markup import escape
 from tunix_rt.rpc.errors import ApiError, InvalidArgument
 from tunix_rt.rpc.status import code_of, reason_of, status_of, violations_of
 
-_AWAY = "The gateway at {gateway} does not answer. Start the stack with `tunix-rt up`, or name another one with --gateway."
+_AWAY = (
+    "The gateway at {gateway} does not answer. Start the stack with `tunix-rt up`, or name another "
+    "one with --gateway."
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ def failure_of(error: Exception, *, gateway: str = "") -> Failure | None:
 def render_failure(failure: Failure, console: Console) -> None:
     """Prints a failure: one line, or one line a bad field."""
     if not failure.violations:
-        console.print(f"[bold red]Error[/] [dim]{failure.reason or failure.code}[/]  {escape(failure.message)}")
+        console.print(
+            f"[bold red]Error[/] [dim]{failure.reason or failure.code}[/]  {escape(failure.message)}"
+        )
         return
     console.print(f"[bold red]Error[/] [dim]{failure.reason or failure.code}[/]")
     for field, description in failure.violations:
@@ -101,7 +106,7 @@ def _of_core(error: Exception) -> Failure | None:
         message = f"A stack runs in {error} already; `tunix-rt status` shows it, `tunix-rt down` stops it."
         return Failure("FAILED_PRECONDITION", "STACK_RUNNING", message)
     if isinstance(error, PortTakenError):
-        message = f"Port {error.port} is taken by another program; choose one with --port, or --port 0 for a free one."
+        message = f"Port {error.port} is taken by another program; --port 0 chooses a free one."
         return Failure("FAILED_PRECONDITION", "PORT_TAKEN", message)
     if isinstance(error, StackError | PostgresError):
         return Failure("UNAVAILABLE", "STACK_FAILED", str(error))

@@ -25,7 +25,9 @@ StateOption = Annotated[
     Path | None,
     typer.Option("--state", envvar=STATE_VARIABLE, metavar="DIR", help="The state folder; else ./.tunix-rt."),
 ]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most this many, newest first.")]
+LimitOption = Annotated[
+    int, typer.Option("--limit", min=1, max=1000, help="At most this many, newest first.")
+]
 
 
 def parse_values(texts: list[str], field: str) -> dict[str, object]:

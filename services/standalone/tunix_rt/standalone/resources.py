@@ -42,7 +42,9 @@ def model_version_name(connection: Connection, text: str, field: str = "model") 
     request = registry_pb.ListModelVersionsRequest(parent=parent, page_size=1)
     found = connection.registry.ListModelVersions(request, timeout=CALL_SECONDS).model_versions
     if not found:
-        raise NotFound(parent, "Import it with `tunix-rt models import`; `tunix-rt models list` shows what exists.")
+        raise NotFound(
+            parent, "Import it with `tunix-rt models import`; `tunix-rt models list` shows what exists."
+        )
     return found[0].name
 
 
@@ -66,7 +68,10 @@ def subject_name(connection: Connection, text: str, field: str = "subject") -> s
     try:
         return model_version_name(connection, text, field)
     except NotFound as error:
-        raise NotFound(text, "It is neither a run nor a model; `tunix-rt runs list` and `tunix-rt models list` show them.") from error
+        raise NotFound(
+            text,
+            "It is neither a run nor a model; `tunix-rt runs list` and `tunix-rt models list` show them.",
+        ) from error
 
 
 def _name(text: str, pattern: str, field: str) -> str:
@@ -82,7 +87,9 @@ def _explained(text: str, patterns: tuple[str, ...], field: str) -> Violation:
     assert violation is not None
     if _looks_like_path(text):
         upload = "tunix-rt models import" if "models" in patterns[0] else "tunix-rt datasets create --file"
-        return Violation(field, f"{violation.description} It looks like a path: upload it first with `{upload}`.")
+        return Violation(
+            field, f"{violation.description} It looks like a path: upload it first with `{upload}`."
+        )
     return violation
 
 

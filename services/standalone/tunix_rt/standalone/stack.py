@@ -110,9 +110,10 @@ class Stack:
         """Waits until all services serve, or a stop is asked for. Raises StackError."""
         serving = [asyncio.create_task(self._wait_for_first(spec)) for spec in plan.services]
         stop = asyncio.create_task(self._stopping.wait())
-        everything = asyncio.gather(*serving)
+        everything: asyncio.Future[Any] = asyncio.gather(*serving)
+        both: list[asyncio.Future[Any]] = [everything, stop]
         try:
-            await asyncio.wait({everything, stop}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(both, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if everything.done():
                 await everything
             elif not stop.done():

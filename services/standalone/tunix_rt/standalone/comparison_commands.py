@@ -1,0 +1,61 @@
+"""`leaderboard` and `compare`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tunix_rt.standalone.comparison_views import comparison_view, leaderboard_view
+from tunix_rt.standalone.connection import CALL_SECONDS, connect
+from tunix_rt.standalone.options import GatewayOption, JsonOption
+from tunix_rt.standalone.output import console, print_json
+from tunix_rt.standalone.resources import dataset_name, subject_name
+from tunix_rt.v1 import gateway_service_pb2 as gateway_pb
+from tunix_rt.v1 import registry_service_pb2 as registry_pb
+
+
+def leaderboard(
+    dataset: Annotated[str, typer.Argument(help="The dataset.", metavar="DATASET")],
+    *,
+    split: Annotated[str, typer.Option("--split", help="Only this split.")] = "",
+    gateway: GatewayOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Rank what was evaluated on a dataset; only comparable evaluations share a board."""
+    request = registry_pb.GetLeaderboardRequest(dataset=dataset_name(dataset), split=split)
+    with connect(gateway) as connection:
+        board = connection.registry.GetLeaderboard(request, timeout=CALL_SECONDS)
+    if json:
+        print_json(board)
+    else:
+        console.print(leaderboard_view(board))
+
+
+def compare(
+    subjects: Annotated[
+        list[str],
+        typer.Argument(help="2 to 10 runs or model versions; the first is the baseline.", metavar="SUBJECT…"),
+    ],
+    *,
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="Whose evaluations; else the one all share.")
+    ] = "",
+    split: Annotated[str, typer.Option("--split", help="(default test)")] = "",
+    gateway: GatewayOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare runs and model versions: paired test, figures, parameters, loss curves, changed items."""
+    with connect(gateway) as connection:
+        request = gateway_pb.CompareRunsRequest(
+            subjects=[
+                subject_name(connection, text, f"subjects[{index}]") for index, text in enumerate(subjects)
+            ],
+            dataset=dataset_name(dataset) if dataset else "",
+            split=split,
+        )
+        comparison = connection.gateway.CompareRuns(request, timeout=CALL_SECONDS)
+    if json:
+        print_json(comparison)
+    else:
+        console.print(comparison_view(comparison))

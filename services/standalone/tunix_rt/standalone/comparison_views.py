@@ -1,0 +1,158 @@
+"""Leaderboards and comparisons in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from tunix_rt.standalone.charts import interval_bar, sparkline
+from tunix_rt.standalone.views import number_text, outcome_text, probability_text, score_text
+from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
+from tunix_rt.v1 import gateway_service_pb2 as gateway_pb
+from tunix_rt.v1 import registry_service_pb2 as registry_pb
+
+_MAX_FLIPS = 10
+_MAX_TEXT = 200
+
+
+def leaderboard_view(leaderboard: registry_pb.Leaderboard) -> RenderableType:
+    """The boards of a dataset, each with its entries and interval bars."""
+    if not leaderboard.boards:
+        return Text(
+            f"No evaluation on {leaderboard.dataset} has succeeded yet; `tunix-rt evaluate` makes one."
+        )
+    return Group(*(_board(leaderboard.dataset, board) for board in leaderboard.boards))
+
+
+def verdict_sentence(pair: gateway_pb.PairedComparison, baseline: str) -> str:
+    """What the paired test says, in one sentence."""
+    kind = gateway_pb.PairedComparison
+    verdict = {
+        kind.BETTER: f"{pair.subject} is better than {baseline}",
+        kind.WORSE: f"{pair.subject} is worse than {baseline}",
+    }.get(pair.verdict, f"No detectable difference between {pair.subject} and {baseline}")
+    return (
+        f"{verdict}: {pair.difference * 100:+.1f} points "
+        f"[{pair.difference_low * 100:+.1f}, {pair.difference_high * 100:+.1f}], "
+        f"{pair.gained} gained and {pair.lost} lost of {pair.count} items, "
+        f"exact McNemar p = {probability_text(pair.p_value)}."
+    )
+
+
+def comparison_view(comparison: gateway_pb.Comparison) -> RenderableType:
+    """A comparison: verdicts, key figures, parameters that differ, loss curves, flips."""
+    baseline = comparison.subjects[0].subject if comparison.subjects else ""
+    parts: list[RenderableType] = [
+        Text(verdict_sentence(pair, baseline), style="bold") for pair in comparison.pairs
+    ]
+    if comparison.pairs_missing_reason:
+        parts.append(Text(f"No paired test: {comparison.pairs_missing_reason}", style="yellow"))
+    parts.append(subject_table(comparison))
+    if comparison.differences:
+        parts.append(_differences(comparison))
+    if comparison.curves:
+        parts.append(_curves(comparison))
+    parts += [_flips(pair) for pair in comparison.pairs if pair.flips]
+    return Group(*parts)
+
+
+def subject_table(comparison: gateway_pb.Comparison) -> Table:
+    """Key figures, a column for each subject."""
+    table = Table("", *(subject.subject for subject in comparison.subjects), title="Key figures")
+    rows: dict[str, Callable[[gateway_pb.ComparedSubject], str]] = {
+        "score (95 % interval)": _score,
+        "outcomes": lambda s: outcome_text(s.evaluation.result.outcomes) if _scored(s) else "–",
+        "answer found": lambda s: f"{s.evaluation.result.extracted_rate * 100:.0f} %" if _scored(s) else "–",
+        "generated tokens/s": lambda s: number_text(
+            s.evaluation.result.tokens_per_second if _scored(s) else None
+        ),
+        "final loss": lambda s: _optional(s, "final_loss"),
+        "best validation loss": lambda s: _optional(s, "best_validation_loss"),
+        "steps/s": lambda s: _optional(s, "steps_per_second"),
+        "trained tokens/s": lambda s: _optional(s, "tokens_per_second"),
+    }
+    for label, value in rows.items():
+        table.add_row(label, *(value(subject) for subject in comparison.subjects))
+    return table
+
+
+def _board(dataset: str, board: registry_pb.Leaderboard.Board) -> Table:
+    spec = board.spec
+    decoding = f"temperature {spec.decoding.temperature:g}, {spec.decoding.max_tokens} tokens"
+    title = f"{dataset} · {board.split} · {spec.scorer} · {spec.format} · {decoding}"
+    table = Table(title=title, title_justify="left")
+    for column in ("#", "Subject", "Score (95 % interval)", "0 % … 100 %", "Answered", "Contaminated"):
+        table.add_column(column)
+    for entry in board.entries:
+        score = entry.score
+        contaminated = Text(str(entry.contaminated_count), style="red" if entry.contaminated_count else "dim")
+        table.add_row(
+            str(entry.rank),
+            entry.subject,
+            score_text(score),
+            Text(interval_bar(score.low, score.mean, score.high), style="cyan"),
+            f"{entry.extracted_rate * 100:.0f} %",
+            contaminated,
+        )
+    return table
+
+
+def _scored(subject: gateway_pb.ComparedSubject) -> bool:
+    return subject.HasField("evaluation") and subject.evaluation.HasField("result")
+
+
+def _score(subject: gateway_pb.ComparedSubject) -> str:
+    return score_text(subject.evaluation.result.score) if _scored(subject) else "–"
+
+
+def _optional(subject: gateway_pb.ComparedSubject, field: str) -> str:
+    present = any(descriptor.name == field for descriptor, _ in subject.ListFields())
+    return number_text(getattr(subject, field)) if present else "–"
+
+
+def _differences(comparison: gateway_pb.Comparison) -> Table:
+    names = (subject.subject for subject in comparison.subjects)
+    table = Table("Parameter", *names, title="What differs")
+    for difference in comparison.differences:
+        table.add_row(difference.path, *(Text(value or "–") for value in difference.values))
+    return table
+
+
+def _curves(comparison: gateway_pb.Comparison) -> Table:
+    table = Table("Curve", "Run", "", "first → last", "points", title="Loss")
+    for curve in comparison.curves:
+        table.add_row(
+            curve.metric,
+            curve.run,
+            Text(sparkline(curve.values), style="cyan"),
+            f"{number_text(curve.values[0])} → {number_text(curve.values[-1])}",
+            f"{len(curve.values)} of {curve.total_count}",
+        )
+    return table
+
+
+def _flips(pair: gateway_pb.PairedComparison) -> Table:
+    shown = pair.flips[:_MAX_FLIPS]
+    table = Table(
+        title=f"Items that changed ({len(shown)} of {pair.gained + pair.lost} shown)", show_lines=True
+    )
+    for column in ("", "Question", "Expected", "Baseline wrote", "Subject wrote"):
+        table.add_column(column, overflow="fold")
+    for flip in shown:
+        gained = flip.subject_outcome == evaluation_pb.ItemScore.CORRECT
+        table.add_row(
+            Text("gained", style="green") if gained else Text("lost", style="red"),
+            escape(_short(flip.prompt)),
+            escape(_short(flip.expected_answer)),
+            escape(_short(flip.baseline_output)),
+            escape(_short(flip.subject_output)),
+        )
+    return table
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"

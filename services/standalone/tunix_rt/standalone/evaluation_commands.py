@@ -1,0 +1,126 @@
+"""`evaluate` and `generate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tunix_rt.rpc.channel import new_request_id
+from tunix_rt.standalone.connection import CALL_SECONDS, LONG_CALL_SECONDS, connect
+from tunix_rt.standalone.evaluation_wait import wait_for_evaluation
+from tunix_rt.standalone.options import GatewayOption, JsonOption
+from tunix_rt.standalone.output import console, errors, print_json
+from tunix_rt.standalone.resources import dataset_name, subject_name
+from tunix_rt.standalone.views import fields_table, number_text, outcome_text, score_text
+from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
+from tunix_rt.v1 import evaluator_service_pb2 as evaluator_pb
+from tunix_rt.v1 import job_pb2 as job_pb
+
+SubjectArgument = Annotated[str, typer.Argument(help="A run or a model version.", metavar="SUBJECT")]
+MaxTokensOption = Annotated[int, typer.Option("--max-tokens", help="The most new tokens. (default 256)")]
+TemperatureOption = Annotated[float, typer.Option("--temperature", help="0 is greedy.")]
+FormatOption = Annotated[str, typer.Option("--format", help="answer-line or tags. (default answer-line)")]
+
+
+def evaluate(
+    subject: SubjectArgument,
+    *,
+    dataset: Annotated[str, typer.Option("--dataset", help="The sealed dataset.")],
+    split: Annotated[str, typer.Option("--split", help="(default test)")] = "",
+    limit: Annotated[int, typer.Option("--limit", help="Only the first items; 0 is all.")] = 0,
+    max_tokens: MaxTokensOption = 0,
+    temperature: TemperatureOption = 0.0,
+    text_format: FormatOption = "",
+    system_prompt: Annotated[str, typer.Option("--system-prompt")] = "",
+    allow_contamination: Annotated[
+        bool, typer.Option("--allow-contamination", help="Although the subject was trained on the items.")
+    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is queued.")] = False,
+    gateway: GatewayOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Evaluate a run or a model version on a split of a dataset."""
+    decoding = evaluation_pb.Decoding(max_tokens=max_tokens, temperature=temperature)
+    with connect(gateway) as connection:
+        spec = evaluation_pb.EvaluationSpec(
+            subject=subject_name(connection, subject),
+            dataset=dataset_name(dataset),
+            split=split,
+            decoding=decoding,
+            format=text_format,
+            system_prompt=system_prompt,
+            limit=limit,
+            allow_contamination=allow_contamination,
+        )
+        request = evaluator_pb.CreateEvaluationRequest(
+            evaluation=evaluation_pb.Evaluation(spec=spec), request_id=new_request_id()
+        )
+        made = connection.evaluator.CreateEvaluation(request, timeout=CALL_SECONDS)
+        if not detach:
+            made = wait_for_evaluation(connection, made.name, quiet=json)
+    if json:
+        print_json(made)
+    elif detach:
+        console.print(f"{made.name} is queued.")
+    else:
+        _print_result(made)
+    if not detach and made.status.state != job_pb.JOB_STATE_SUCCEEDED:
+        raise typer.Exit(1)
+
+
+def generate(
+    subject: SubjectArgument,
+    prompts: Annotated[list[str], typer.Argument(help="The questions.", metavar="PROMPT…")],
+    *,
+    max_tokens: MaxTokensOption = 0,
+    temperature: TemperatureOption = 0.0,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    text_format: Annotated[str, typer.Option("--format", help="answer-line, tags or none.")] = "",
+    system_prompt: Annotated[str, typer.Option("--system-prompt")] = "",
+    gateway: GatewayOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Answer questions with a model; the text streams as it is made."""
+    with connect(gateway) as connection:
+        request = evaluator_pb.GenerateRequest(
+            subject=subject_name(connection, subject),
+            prompts=prompts,
+            decoding=evaluation_pb.Decoding(max_tokens=max_tokens, temperature=temperature, seed=seed),
+            format=text_format,
+            system_prompt=system_prompt,
+        )
+        texts = [""] * len(prompts)
+        for event in connection.evaluator.Generate(request, timeout=LONG_CALL_SECONDS):
+            if json:
+                print_json(event, line=True)
+                continue
+            texts[event.index] += event.text
+            if len(prompts) == 1:
+                console.print(event.text, end="", markup=False, soft_wrap=True)
+            elif event.finish_reason:
+                console.print(f"\n[bold]{event.index + 1}.[/]", prompts[event.index], style="dim")
+                console.print(texts[event.index], markup=False)
+            if event.finish_reason:
+                errors.print(f"\n{event.completion_tokens} tokens, {event.finish_reason}", style="dim")
+
+
+def _print_result(evaluation: evaluation_pb.Evaluation) -> None:
+    console.print(f"[bold]{evaluation.name}[/] {evaluation.spec.subject} on {evaluation.spec.dataset}")
+    if evaluation.status.state != job_pb.JOB_STATE_SUCCEEDED:
+        console.print(fields_table([("error", evaluation.status.error.message or "cancelled")]))
+        return
+    result = evaluation.result
+    speed = (
+        f"{number_text(result.tokens_per_second)} tokens/s, {number_text(result.items_per_second)} items/s"
+    )
+    rows = [
+        ("score", f"{score_text(result.score)} of {result.score.count} items ({result.score.method})"),
+        ("outcomes", outcome_text(result.outcomes)),
+        ("answer found", f"{result.extracted_rate * 100:.0f} %"),
+        ("stopped by itself", f"{result.stopped_rate * 100:.0f} %"),
+        ("speed", speed),
+    ]
+    if result.contaminated_count:
+        rows.append(("contaminated", f"{result.contaminated_count} items were in the training data"))
+    console.print(fields_table(rows))
