@@ -33,6 +33,7 @@ from tunix_rt.evaluator.messages import (
     encode,
 )
 from tunix_rt.evaluator.residents import NoRoomError, Residents
+from tunix_rt.evaluator.standard_streams import take_standard_streams
 from tunix_rt.lm.compile_cache import use_compile_cache
 from tunix_rt.lm.errors import ModelError
 
@@ -108,7 +109,7 @@ def run(commands: queue.SimpleQueue[Command | None], send: Callable[[Event], Non
 
 def main() -> None:
     """Serves the process that started this one."""
-    source, target = _take_standard_streams()
+    source, target = take_standard_streams()
     if cache := os.environ.get("TUNIX_RT_COMPILE_CACHE"):
         use_compile_cache(cache)
     commands: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
@@ -131,17 +132,6 @@ def _read(source: BinaryIO, commands: queue.SimpleQueue[Command | None]) -> None
             commands.put(decode_command(line))
     finally:
         commands.put(None)
-
-
-def _take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
-    """The streams of the protocol, moved away from numbers 0 and 1 so that no library can use them."""
-    source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    return source, target
 
 
 if __name__ == "__main__":

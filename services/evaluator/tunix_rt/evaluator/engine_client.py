@@ -98,6 +98,11 @@ class EngineClient:
             if process.close(request):
                 process.send(Cancel(request))
 
+    @property
+    def open_requests(self) -> int:
+        """How many requests the engine works on."""
+        return self._process.open_requests if self._process else 0
+
     async def stop(self) -> None:
         """Ends the engine, if one runs; requests in flight fail."""
         if self._process:
@@ -139,6 +144,11 @@ class _Process:
     def pid(self) -> int:
         """The number of the process."""
         return self._process.pid
+
+    @property
+    def open_requests(self) -> int:
+        """How many requests have not ended."""
+        return len(self._requests)
 
     def open(self, request: str) -> asyncio.Queue[ItemEvent | Loaded | Failed | ApiError]:
         """The queue of a new request's events."""
