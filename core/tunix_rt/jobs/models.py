@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.jobs.files import fetch_files
@@ -14,10 +14,14 @@ from tunix_rt.rpc.names import MODEL_VERSION, RUN, check_any, matches
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 from tunix_rt.v1.artifact_pb2 import File
 from tunix_rt.v1.job_pb2 import JobState
-from tunix_rt.v1.registry_service_pb2_grpc import RegistryServiceAsyncStub, RegistryServiceStub
 from tunix_rt.v1.run_pb2 import Run
 
-RegistryStub = RegistryServiceStub | RegistryServiceAsyncStub
+if TYPE_CHECKING:
+    # The generated stubs have the asyncio classes for type checkers only.
+    from tunix_rt.v1.registry_service_pb2_grpc import RegistryServiceAsyncStub, RegistryServiceStub
+
+    RegistryStub = RegistryServiceStub | RegistryServiceAsyncStub
+
 _MAX_LINEAGE = 100
 
 

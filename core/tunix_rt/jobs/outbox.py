@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
@@ -15,7 +15,12 @@ from tunix_rt.jobs.tail import Batch, Tail, log_lines, metric_points
 from tunix_rt.rpc.errors import Internal, OutOfRange, Reason, Unavailable
 from tunix_rt.rpc.telemetry import get_logger
 from tunix_rt.v1 import job_service_pb2 as pb
-from tunix_rt.v1.job_service_pb2_grpc import JobServiceAsyncStub, JobServiceStub
+
+if TYPE_CHECKING:
+    # The generated stubs have the asyncio classes for type checkers only.
+    from tunix_rt.v1.job_service_pb2_grpc import JobServiceAsyncStub, JobServiceStub
+
+    JobsStub = JobServiceStub | JobServiceAsyncStub
 
 POLL_SECONDS = 0.2
 _WINDOW = 8
@@ -23,7 +28,6 @@ _ACK_SECONDS = 60.0
 _BUG_PATIENCE = 10
 
 T = TypeVar("T")
-JobsStub = JobServiceStub | JobServiceAsyncStub
 
 
 class Shipped:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from google.protobuf import duration_pb2, struct_pb2
@@ -15,7 +15,10 @@ from tunix_rt.rpc.errors import ApiError, Internal, Reason, Unavailable
 from tunix_rt.rpc.status import to_status
 from tunix_rt.rpc.telemetry import get_logger
 from tunix_rt.v1 import job_service_pb2 as pb
-from tunix_rt.v1.job_service_pb2_grpc import JobServiceAsyncStub, JobServiceStub
+
+if TYPE_CHECKING:
+    # The generated stubs have the asyncio classes for type checkers only.
+    from tunix_rt.v1.job_service_pb2_grpc import JobServiceAsyncStub, JobServiceStub
 
 _CLAIM_WAIT_SECONDS = 20.0
 _HEARTBEAT_SECONDS = 2.0
