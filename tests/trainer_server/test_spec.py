@@ -1,0 +1,185 @@
+"""What a run may ask for, and what it gets where it does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tunix_rt.trainer.spec import complete, violations
+from tunix_rt.v1.evaluation_pb2 import Decoding, EvaluationSpec
+from tunix_rt.v1.run_pb2 import LoraTuning, OptimizerSpec, RunSpec
+
+
+def good() -> RunSpec:
+    return RunSpec(
+        model="models/smol/versions/v1",
+        dataset="datasets/gsm",
+        steps=100,
+        batch_size=8,
+        max_length=256,
+        optimizer=OptimizerSpec(learning_rate=1e-4),
+    )
+
+
+def test_the_smallest_spec_is_completed() -> None:
+    assert violations(good()) == []
+    expected = good()
+    expected.train_split, expected.validation_split = "train", "validation"
+    expected.full.SetInParent()
+    expected.validate_every = 10
+    expected.format = "answer-line"
+    expected.optimizer.decay = OptimizerSpec.COSINE
+    expected.optimizer.weight_decay = 0
+    expected.optimizer.clip_norm = 1
+    expected.optimizer.beta1, expected.optimizer.beta2 = 0.9, 0.999
+    assert complete(good()) == expected
+
+
+def test_what_is_said_is_kept() -> None:
+    spec = good()
+    spec.validate_every = 0
+    spec.optimizer.clip_norm = 0
+    spec.optimizer.beta1 = 0
+    spec.format = "tags"
+    done = complete(spec)
+    assert done.HasField("validate_every")
+    assert (done.validate_every, done.optimizer.clip_norm, done.optimizer.beta1) == (0, 0, 0)
+    assert done.format == "tags"
+
+
+def test_completing_twice_changes_nothing() -> None:
+    spec = good()
+    spec.lora.rank = 4
+    spec.evaluate_after.add(split="validation")
+    assert complete(complete(spec)) == complete(spec)
+
+
+def test_adapters_are_completed() -> None:
+    spec = good()
+    spec.lora.SetInParent()
+    lora = complete(spec).lora
+    assert (lora.rank, lora.alpha, len(lora.targets)) == (16, 32.0, 7)
+    spec.lora.rank = 4
+    assert complete(spec).lora.alpha == 8.0
+
+
+def test_validation_beside_epochs_is_left_to_the_trainer() -> None:
+    spec = good()
+    spec.steps, spec.epochs = 0, 0.5
+    assert violations(spec) == []
+    assert not complete(spec).HasField("validate_every")
+
+
+def test_an_evaluation_takes_the_dataset_of_the_run() -> None:
+    spec = good()
+    spec.evaluate_after.add()
+    spec.evaluate_after.add(
+        dataset="datasets/other", decoding=Decoding(max_tokens=5, temperature=1, top_p=0.5)
+    )
+    first, second = complete(spec).evaluate_after
+    assert first == EvaluationSpec(
+        dataset="datasets/gsm",
+        split="test",
+        format="answer-line",
+        scorer="exact-answer@1",
+        decoding=Decoding(max_tokens=256, top_p=1),
+    )
+    assert (second.dataset, second.decoding.max_tokens, second.decoding.top_p) == ("datasets/other", 5, 0.5)
+
+
+def test_an_empty_spec_names_everything_that_is_missing() -> None:
+    assert [each.field for each in violations(RunSpec())] == [
+        "spec.model",
+        "spec.dataset",
+        "spec.steps",
+        "spec.batch_size",
+        "spec.max_length",
+        "spec.optimizer",
+    ]
+
+
+NAN = float("nan")
+BAD: list[tuple[str, Callable[[RunSpec], None]]] = [
+    ("spec.model", lambda s: setattr(s, "model", "/etc/passwd")),
+    ("spec.model", lambda s: setattr(s, "model", "models/smol")),
+    ("spec.dataset", lambda s: setattr(s, "dataset", "datasets/../x")),
+    ("spec.train_split", lambda s: setattr(s, "train_split", "Train set")),
+    ("spec.validation_split", lambda s: setattr(s, "validation_split", "a/b")),
+    ("spec.steps", lambda s: setattr(s, "steps", 0)),
+    ("spec.steps", lambda s: setattr(s, "steps", -1)),
+    ("spec.steps", lambda s: setattr(s, "steps", 10_000_001)),
+    ("spec.steps", lambda s: setattr(s, "epochs", 1.0)),
+    ("spec.batch_size", lambda s: setattr(s, "batch_size", 0)),
+    ("spec.batch_size", lambda s: setattr(s, "batch_size", 4097)),
+    ("spec.max_length", lambda s: setattr(s, "max_length", 15)),
+    ("spec.max_length", lambda s: setattr(s, "max_length", 8193)),
+    ("spec.optimizer", lambda s: s.ClearField("optimizer")),
+    ("spec.optimizer.learning_rate", lambda s: setattr(s.optimizer, "learning_rate", 0)),
+    ("spec.optimizer.learning_rate", lambda s: setattr(s.optimizer, "learning_rate", 1.5)),
+    ("spec.optimizer.learning_rate", lambda s: setattr(s.optimizer, "learning_rate", NAN)),
+    ("spec.optimizer.warmup_steps", lambda s: setattr(s.optimizer, "warmup_steps", -1)),
+    ("spec.optimizer.warmup_steps", lambda s: setattr(s.optimizer, "warmup_steps", 100)),
+    ("spec.optimizer.decay", lambda s: setattr(s.optimizer, "decay", 9)),
+    ("spec.optimizer.weight_decay", lambda s: setattr(s.optimizer, "weight_decay", 1.1)),
+    ("spec.optimizer.clip_norm", lambda s: setattr(s.optimizer, "clip_norm", -1)),
+    ("spec.optimizer.clip_norm", lambda s: setattr(s.optimizer, "clip_norm", float("inf"))),
+    ("spec.optimizer.beta1", lambda s: setattr(s.optimizer, "beta1", 1)),
+    ("spec.optimizer.beta2", lambda s: setattr(s.optimizer, "beta2", -0.1)),
+    ("spec.lora.rank", lambda s: s.lora.CopyFrom(LoraTuning(rank=513))),
+    ("spec.lora.alpha", lambda s: s.lora.CopyFrom(LoraTuning(alpha=-1))),
+    ("spec.lora.targets", lambda s: s.lora.CopyFrom(LoraTuning(targets=["lm_head"]))),
+    ("spec.lora.targets", lambda s: s.lora.CopyFrom(LoraTuning(targets=["q_proj", "q_proj"]))),
+    ("spec.validate_every", lambda s: setattr(s, "validate_every", -1)),
+    ("spec.checkpoint_every", lambda s: setattr(s, "checkpoint_every", -1)),
+    ("spec.format", lambda s: setattr(s, "format", "xml")),
+    ("spec.system_prompt", lambda s: setattr(s, "system_prompt", "x" * 20_000)),
+    ("spec.evaluate_after", lambda s: s.evaluate_after.extend([EvaluationSpec()] * 21)),
+]
+BAD_EVALUATIONS = [
+    ("subject", EvaluationSpec(subject="runs/r")),
+    ("dataset", EvaluationSpec(dataset="gsm")),
+    ("split", EvaluationSpec(split="A")),
+    ("format", EvaluationSpec(format="none")),
+    ("scorer", EvaluationSpec(scorer="judge@1")),
+    ("limit", EvaluationSpec(limit=-1)),
+    ("decoding.max_tokens", EvaluationSpec(decoding=Decoding(max_tokens=4097))),
+    ("decoding.temperature", EvaluationSpec(decoding=Decoding(temperature=NAN))),
+    ("decoding.top_k", EvaluationSpec(decoding=Decoding(top_k=-1))),
+    ("decoding.top_k", EvaluationSpec(decoding=Decoding(top_k=5))),
+    ("decoding.top_p", EvaluationSpec(decoding=Decoding(temperature=1, top_p=1.1))),
+    ("decoding.seed", EvaluationSpec(decoding=Decoding(temperature=1, seed=2**31))),
+]
+
+
+@pytest.mark.parametrize(("field", "spoil"), BAD)
+def test_a_bad_field_is_named(field: str, spoil: Callable[[RunSpec], None]) -> None:
+    spec = good()
+    spoil(spec)
+    assert [each.field for each in violations(spec)] == [field]
+
+
+@pytest.mark.parametrize(("field", "evaluation"), BAD_EVALUATIONS)
+def test_a_bad_field_of_an_evaluation_is_named(field: str, evaluation: EvaluationSpec) -> None:
+    spec = good()
+    spec.evaluate_after.extend([EvaluationSpec(), evaluation])
+    assert [each.field for each in violations(spec)] == [f"spec.evaluate_after[1].{field}"]
+
+
+def test_all_bad_fields_are_named_together_with_values_and_remedies() -> None:
+    spec = good()
+    spec.steps = 0
+    spec.optimizer.learning_rate = 2
+    spec.evaluate_after.add(decoding=Decoding(max_tokens=-1))
+    assert [(each.field, each.description) for each in violations(spec)] == [
+        ("spec.steps", "is 0; it must be in [1, 10000000], unless epochs is set."),
+        ("spec.optimizer.learning_rate", "is 2; it must be in (0, 1]."),
+        ("spec.evaluate_after[0].decoding.max_tokens", "is -1; it must be in [1, 4096], or 0 for 256."),
+    ]
+
+
+@pytest.mark.parametrize("epochs", [-1.0, 1000.5, NAN, float("inf")])
+def test_epochs_have_a_range(epochs: float) -> None:
+    spec = good()
+    spec.steps, spec.epochs = 0, epochs
+    assert [each.field for each in violations(spec)] == ["spec.epochs"]
