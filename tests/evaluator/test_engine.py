@@ -116,3 +116,16 @@ async def test_a_killed_engine_fails_its_requests_and_starts_again(
 
 async def test_a_request_without_items_ends_at_once(engine: EngineClient, model: EngineModel) -> None:
     assert [type(event) for event in await generate(engine, model)] == [Finished]
+
+
+async def test_an_engine_that_hangs_is_killed(engine: EngineClient, model: EngineModel) -> None:
+    await generate(engine, model, question(3))
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGSTOP)
+    usual, engine.silence_seconds = engine.silence_seconds, 0.2
+    try:
+        with pytest.raises(Unavailable, match="said nothing"):
+            await generate(engine, model, question(3))
+    finally:
+        engine.silence_seconds = usual
+    assert list(outputs(await generate(engine, model, question(3)))) == [3]

@@ -12,6 +12,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import BinaryIO
@@ -19,6 +20,7 @@ from typing import BinaryIO
 import jax
 
 from tunix_rt.evaluator.messages import (
+    Alive,
     Cancel,
     Command,
     Event,
@@ -96,11 +98,15 @@ class Engine:
 def run(commands: queue.SimpleQueue[Command | None], send: Callable[[Event], None]) -> None:
     """Works until None stands in the queue."""
     engine = Engine(send)
+    told = 0.0
     while True:
         try:
             command = commands.get(block=not engine.busy)
         except queue.Empty:
             engine.round()
+            if time.monotonic() - told > 1:
+                told = time.monotonic()
+                send(Alive())
             continue
         if command is None:
             return

@@ -7,12 +7,14 @@ import contextlib
 import itertools
 import os
 import sys
+import time
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunix_rt.evaluator.messages import (
+    Alive,
     Cancel,
     Command,
     Decoding,
@@ -36,6 +38,7 @@ from tunix_rt.rpc.telemetry import get_logger
 
 MODULE = "tunix_rt.evaluator.engine"
 STOP_SECONDS = 5.0
+SILENCE_SECONDS = 900.0  # loading and compiling are silent, and a large program takes minutes to compile
 _LINE_BYTES = 64 * 1024 * 1024
 _TAIL_LINES = 20
 
@@ -53,11 +56,15 @@ class EngineModel:
 class EngineClient:
     """Generates with an engine process, which it starts with the first request and after a crash.
 
-    `environment` is added to that of this process. Use it from the main thread's event loop: the
-    engine dies with the thread that started it.
+    `environment` is added to that of this process. An engine that says nothing for `silence_seconds`
+    while it has work is killed. Use it from the main thread's event loop: the engine dies with the
+    thread that started it.
     """
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, environment: Mapping[str, str] | None = None, *, silence_seconds: float = SILENCE_SECONDS
+    ) -> None:
+        self.silence_seconds = silence_seconds
         self._environment = dict(environment or {})
         self._process: _Process | None = None
         self._starting = asyncio.Lock()
@@ -111,22 +118,26 @@ class EngineClient:
     async def _running(self) -> _Process:
         async with self._starting:
             if self._process is None or self._process.ended:
-                self._process = await _Process.start(self._environment)
+                self._process = await _Process.start(self._environment, lambda: self.silence_seconds)
             return self._process
 
 
 class _Process:
     """A running engine, with a queue of events for each open request."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, silence: Callable[[], float]) -> None:
         self._process = process
+        self._silence = silence
+        self._heard = time.monotonic()
         self._requests: dict[str, asyncio.Queue[ItemEvent | Loaded | Failed | ApiError]] = {}
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._killed_for = ""
         self.ended = False
         self._watch = asyncio.create_task(self._watched())
+        self._alarm = asyncio.create_task(self._watch_silence())
 
     @classmethod
-    async def start(cls, environment: Mapping[str, str]) -> _Process:
+    async def start(cls, environment: Mapping[str, str], silence: Callable[[], float]) -> _Process:
         """Starts an engine that dies with this process."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tunix_rt.jobs.launch", str(os.getpid()), MODULE),
@@ -138,7 +149,7 @@ class _Process:
             limit=_LINE_BYTES,
         )
         get_logger().info("engine started", pid=process.pid)
-        return cls(process)
+        return cls(process, silence)
 
     @property
     def pid(self) -> int:
@@ -153,6 +164,8 @@ class _Process:
     def open(self, request: str) -> asyncio.Queue[ItemEvent | Loaded | Failed | ApiError]:
         """The queue of a new request's events."""
         events: asyncio.Queue[ItemEvent | Loaded | Failed | ApiError] = asyncio.Queue()
+        if not self._requests:
+            self._heard = time.monotonic()
         self._requests[request] = events
         return events
 
@@ -174,27 +187,24 @@ class _Process:
             async with asyncio.timeout(STOP_SECONDS):
                 await asyncio.shield(self._watch)
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self._kill("it did not stop")
             await self._watch
 
     async def _watched(self) -> None:
         """Hands out events until the engine ends, then fails what is open."""
         errors = asyncio.create_task(self._read_errors())
-        problem = ""
         try:
             await self._read_events()
         except ValueError as error:  # a line that is no event, or one that is too long
-            problem = f" It was killed because of its output: {error}."
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self._kill(f"its output was wrong: {error}")
         await errors
         how = Exit(await self._process.wait()).text
         self.ended = True
+        self._alarm.cancel()
         tail = "\n".join(self._tail)
         get_logger().info("engine ended", pid=self.pid, how=how, open_requests=len(self._requests))
         for events in self._requests.values():
-            text = f"The engine {how}.{problem} The end of its log:\n{tail[-4000:]}"
+            text = f"The engine {how}{self._killed_for}. The end of its log:\n{tail[-4000:]}"
             events.put_nowait(Unavailable(Reason.ENGINE_FAILED, text, {"exit": how}))
         self._requests.clear()
 
@@ -203,7 +213,10 @@ class _Process:
         while line := await self._process.stdout.readline():
             if not line.endswith(b"\n"):
                 return  # it died while it wrote
+            self._heard = time.monotonic()
             event: Event = decode_event(line)
+            if isinstance(event, Alive):
+                continue
             if isinstance(event, Ready):
                 get_logger().info("engine ready", pid=self.pid, jax=event.jax, device=event.device)
                 continue
@@ -213,6 +226,20 @@ class _Process:
             events.put_nowait(event)
             if isinstance(event, Finished | Failed):
                 del self._requests[event.request]
+
+    async def _watch_silence(self) -> None:
+        """Kills an engine that has work and says nothing."""
+        while True:
+            left = self._silence() - (time.monotonic() - self._heard)
+            if left <= 0 and self._requests:
+                self._kill(f"it had said nothing for {self._silence():g} seconds")
+                return
+            await asyncio.sleep(min(max(left, 0.1), 1.0))
+
+    def _kill(self, reason: str) -> None:
+        self._killed_for = f" because {reason}"
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
 
     async def _read_errors(self) -> None:
         assert self._process.stderr

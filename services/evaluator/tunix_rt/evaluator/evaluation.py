@@ -26,6 +26,7 @@ from tunix_rt.evaluator.subjects import (
 from tunix_rt.jobs.models import Subject, cached_model, resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store, persist
 from tunix_rt.jobs.worker import ClaimedJob
+from tunix_rt.rpc.errors import FailedPrecondition, Reason
 from tunix_rt.rpc.telemetry import get_logger
 from tunix_rt.traces.text import prompt_messages
 from tunix_rt.traces.trace import Trace
@@ -74,6 +75,7 @@ class Evaluator:
             refuse_contamination(found, spec.subject)
         claimed.weights_digest, claimed.progress_total = subject.digest, len(traces)
         scores, rate = await self._scores(claimed, spec, subject, traces)
+        _require_some(scores)
         await self._store_predictions(claimed, scores)
         contaminated = found.exact + found.normalised
         return summarise(scores, tokens_per_second=rate, contaminated_count=contaminated)
@@ -90,8 +92,7 @@ class Evaluator:
         get_logger().info("evaluating", items=len(traces), stored=len(scores), weights=subject.digest)
         async with recorder:
             for position in [each for each in missing if not traces[each].final_answer]:
-                get_logger().warning("item failed", item=traces[position].id, error="no answer to score by")
-                scores[position] = failed_item(traces[position], position)
+                scores[position] = _failed(traces[position], position, "no answer to score by")
                 recorder.add(scores[position])
             items = [_item(each, traces[each], spec) for each in missing if each not in scores]
             rate = 0.0
@@ -116,17 +117,12 @@ class Evaluator:
         decoding = engine_decoding(spec.decoding)
         async with aclosing(self.engine.generate(model, items, decoding=decoding, stream=False)) as events:
             async for event in events:
-                if isinstance(event, ItemDone):
-                    score = await asyncio.to_thread(scored_item, traces[event.item], event.item, event)
-                elif isinstance(event, ItemFailed):
-                    get_logger().warning("item failed", item=traces[event.item].id, error=event.message)
-                    score = failed_item(traces[event.item], event.item)
-                else:
-                    if isinstance(event, Finished) and event.measured_seconds > 0:
-                        rate = event.measured_tokens / event.measured_seconds
-                    continue
-                scores[event.item] = score
-                recorder.add(score)
+                if isinstance(event, ItemDone | ItemFailed):
+                    score = await asyncio.to_thread(_score, traces[event.item], event)
+                    scores[event.item] = score
+                    recorder.add(score)
+                elif isinstance(event, Finished) and event.measured_seconds > 0:
+                    rate = event.measured_tokens / event.measured_seconds
                 recorder.check()
         return rate
 
@@ -153,6 +149,32 @@ class Evaluator:
 def _item(position: int, trace: Trace, spec: EvaluationSpec) -> Item:
     messages = prompt_messages(trace.prompt, spec.format, spec.system_prompt)
     return Item(position, messages=tuple(messages))
+
+
+def _score(trace: Trace, event: ItemDone | ItemFailed) -> ItemScore:
+    if isinstance(event, ItemFailed):
+        return _failed(trace, event.item, event.message)
+    try:
+        return scored_item(trace, event.item, event)
+    except ValueError as error:  # an answer type or a text that the scorer refuses
+        return _failed(trace, event.item, f"cannot be scored: {error}")
+
+
+def _failed(trace: Trace, position: int, why: str) -> ItemScore:
+    get_logger().warning("item failed", item=trace.id, position=position, error=why)
+    return failed_item(trace, position)
+
+
+def _require_some(scores: Sequence[ItemScore]) -> None:
+    """Raises FailedPrecondition, reason LIMIT_EXCEEDED, if no item at all could be generated and scored."""
+    if all(score.outcome == ItemScore.FAILED for score in scores):
+        raise FailedPrecondition(
+            Reason.LIMIT_EXCEEDED,
+            f"None of the {len(scores)} items could be generated and scored: a prompt and "
+            "`decoding.max_tokens` together must fit the model's context, and an item needs an answer. "
+            "The evaluator's log names the fault of each.",
+            {"count": len(scores)},
+        )
 
 
 async def _first(work: asyncio.Task[Any], *events: asyncio.Event) -> None:

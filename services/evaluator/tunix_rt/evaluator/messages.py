@@ -70,6 +70,11 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Alive:
+    """From the engine, about once a second while it works: it does not hang."""
+
+
+@dataclass(frozen=True)
 class Loaded:
     """From the engine: the model of a `Load` is in memory; 0 seconds if it was there already."""
 
@@ -136,10 +141,10 @@ class Failed:
 
 
 Command = Load | Generate | Cancel
-Event = Ready | Loaded | Text | ItemDone | ItemFailed | Finished | Failed
+Event = Ready | Alive | Loaded | Text | ItemDone | ItemFailed | Finished | Failed
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (Load, Generate, Cancel, Ready, Loaded, Text, ItemDone, ItemFailed, Finished, Failed)
+    for kind in (Load, Generate, Cancel, Ready, Alive, Loaded, Text, ItemDone, ItemFailed, Finished, Failed)
 }
 
 
