@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tunix_rt.rpc.channel import open_blocking_channel
 from tunix_rt.standalone.state import StateDirectory
+from tunix_rt.standalone.token import with_token
 from tunix_rt.v1 import (
     evaluator_service_pb2_grpc,
     gateway_service_pb2_grpc,
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from tunix_rt.v1.registry_service_pb2_grpc import RegistryServiceStub
     from tunix_rt.v1.trainer_service_pb2_grpc import TrainerServiceStub
 
+TOKEN_VARIABLE = "TUNIX_RT_TOKEN"
 DEFAULT_GATEWAY = "127.0.0.1:50050"
 CALL_SECONDS = 30.0
 LONG_CALL_SECONDS = 600.0
@@ -31,7 +34,8 @@ class Connection:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._channel = open_blocking_channel(address)
+        token = os.environ.get(TOKEN_VARIABLE, "")
+        self._channel = with_token(open_blocking_channel(address), token)
         self.registry: RegistryServiceStub = registry_service_pb2_grpc.RegistryServiceStub(self._channel)
         self.trainer: TrainerServiceStub = trainer_service_pb2_grpc.TrainerServiceStub(self._channel)
         self.evaluator: EvaluatorServiceStub = evaluator_service_pb2_grpc.EvaluatorServiceStub(self._channel)

@@ -48,9 +48,9 @@ class Plan:
 
 def make_plan(state: StateDirectory, options: Options, *, database: str, blobs: str) -> Plan:
     """Chooses the ports and writes down each service's settings. Raises PortTakenError."""
-    gateway = f"{HOST}:{_port(options.port)}"
+    gateway = f"{HOST}:{check_port(options.port)}"
     try:
-        web = f"{HOST}:{_port(options.web_port)}"
+        web = f"{HOST}:{check_port(options.web_port)}"
     except PortTakenError:
         if options.web_port_fixed:
             raise
@@ -95,7 +95,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _port(wanted: int) -> int:
+def check_port(wanted: int) -> int:
+    """The port itself, or a free one for 0. Raises PortTakenError."""
     if wanted == 0:
         return free_port()
     with socket.socket() as probe:
