@@ -9,7 +9,7 @@ from typing import Any
 from tunix_rt.gateway.compare import LOSS_METRICS, RATE_METRICS, Side, build_comparison
 from tunix_rt.gateway.evaluation_match import match_evaluations
 from tunix_rt.rpc import names
-from tunix_rt.rpc.errors import InvalidArgument, Violation
+from tunix_rt.rpc.errors import FailedPrecondition, InvalidArgument, Reason, Violation
 from tunix_rt.v1 import evaluation_pb2, gateway_service_pb2, job_pb2, run_pb2
 from tunix_rt.v1 import registry_service_pb2 as registry_pb2
 
@@ -22,7 +22,7 @@ _CALL_SECONDS = 30.0
 async def compare_runs(
     registry: Any, request: gateway_service_pb2.CompareRunsRequest
 ) -> gateway_service_pb2.Comparison:
-    """The answer of `CompareRuns`. Raises InvalidArgument for bad fields and for several datasets."""
+    """The answer of `CompareRuns`. Raises InvalidArgument for bad fields, FailedPrecondition for several datasets."""
     check_request(request)
     subjects = list(request.subjects)
     runs = await asyncio.gather(*(_get_run(registry, subject) for subject in subjects))
@@ -73,10 +73,12 @@ async def shared_datasets(registry: Any, subjects: Sequence[str], *, split: str)
     return match_evaluations(subjects, found, dataset="", split=split).datasets
 
 
-def _several_datasets(datasets: Sequence[str]) -> InvalidArgument:
+def _several_datasets(datasets: Sequence[str]) -> FailedPrecondition:
     listed = ", ".join(f"`{name}`" for name in datasets)
-    return InvalidArgument.of(
-        "dataset", f"is empty, and all subjects have comparable evaluations on {listed}. Choose one of them."
+    return FailedPrecondition(
+        Reason.NOT_COMPARABLE,
+        f"All subjects have comparable evaluations on {listed}. Name one of them in `dataset`.",
+        {"datasets": ",".join(datasets)},
     )
 
 

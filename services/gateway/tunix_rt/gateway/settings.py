@@ -19,10 +19,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TUNIX_RT_", frozen=True, extra="ignore")
 
-    listen: str = "127.0.0.1:50051"
-    registry: str = "127.0.0.1:50052"
-    trainer: str = "127.0.0.1:50053"
-    evaluator: str = "127.0.0.1:50054"
+    listen: str = "127.0.0.1:50050"
+    registry: str = "127.0.0.1:50051"
+    trainer: str = "127.0.0.1:50052"
+    evaluator: str = "127.0.0.1:50053"
     web: str = "127.0.0.1:8080"
     tokens: str = ""
     insecure: bool = False
