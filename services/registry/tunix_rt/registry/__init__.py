@@ -1,0 +1,1 @@
+"""The memory of the system: the only service that opens the database."""

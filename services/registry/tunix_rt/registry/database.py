@@ -1,0 +1,138 @@
+"""The only module that knows psycopg: pool, transactions, migrations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from importlib.resources import files
+from typing import Any
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from tunix_rt.rpc.errors import Reason, Unavailable
+
+Row = dict[str, Any]
+POOL_SIZE = 10
+_CONNECT_SECONDS = 10
+_MIGRATION_LOCK = 7_303_014_421
+_MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
+
+
+class Transaction:
+    """An open transaction; statements take `%(name)s` parameters and return rows as dicts."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[DictRow]) -> None:
+        self._connection = connection
+
+    async def all(self, sql: str, /, **params: object) -> list[Row]:
+        """All rows of a statement."""
+        async with self._connection.cursor(binary=True) as cursor:
+            await cursor.execute(sql.encode(), params)
+            return await cursor.fetchall()
+
+    async def one(self, sql: str, /, **params: object) -> Row | None:
+        """The first row of a statement, or None."""
+        async with self._connection.cursor(binary=True) as cursor:
+            await cursor.execute(sql.encode(), params)
+            return await cursor.fetchone()
+
+    async def execute(self, sql: str, /, **params: object) -> int:
+        """Runs a statement and returns the number of rows that it changed."""
+        async with self._connection.cursor(binary=True) as cursor:
+            await cursor.execute(sql.encode(), params)
+            return cursor.rowcount
+
+
+class Database:
+    """A pool of connections that outlives restarts of PostgreSQL.
+
+    Every method raises Unavailable, reason DATABASE_UNAVAILABLE, while the database is away.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[DictRow]] | None = None
+
+    async def open(self) -> None:
+        """Connects and brings the schema up to date."""
+        self._pool = AsyncConnectionPool(
+            self.url,
+            connection_class=psycopg.AsyncConnection[DictRow],
+            kwargs={"row_factory": dict_row, "connect_timeout": _CONNECT_SECONDS},
+            min_size=1,
+            max_size=POOL_SIZE,
+            timeout=_CONNECT_SECONDS,
+            check=AsyncConnectionPool.check_connection,
+            open=False,
+        )
+        with _translated():
+            await self._pool.open(wait=True, timeout=_CONNECT_SECONDS)
+            async with self._pool.connection() as connection:
+                await _migrate(connection, _migrations())
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        if self._pool:
+            await self._pool.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """A transaction that commits at the end of the block and rolls back at an exception."""
+        if self._pool is None:
+            raise RuntimeError("the database is not open")
+        with _translated():
+            async with self._pool.connection() as connection:
+                yield Transaction(connection)
+
+    @asynccontextmanager
+    async def listen(self, channel: str) -> AsyncIterator[AsyncIterator[str]]:
+        """The payloads that are notified on a channel, on a connection of its own."""
+        with _translated():
+            async with await psycopg.AsyncConnection.connect(
+                self.url, autocommit=True, connect_timeout=_CONNECT_SECONDS
+            ) as connection:
+                await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+                yield (notice.payload async for notice in connection.notifies())
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise Unavailable(
+            Reason.DATABASE_UNAVAILABLE,
+            "The database does not answer. Nothing was stored by this call; repeat it.",
+        ) from error
+
+
+def _migrations() -> Mapping[int, str]:
+    found = {}
+    for entry in (files("tunix_rt.registry") / "migrations").iterdir():
+        match = _MIGRATION_NAME.fullmatch(entry.name)
+        if match:
+            found[int(match[1])] = entry.read_text()
+    return dict(sorted(found.items()))
+
+
+async def _migrate(connection: psycopg.AsyncConnection[DictRow], migrations: Mapping[int, str]) -> None:
+    """Applies what is missing, one process at a time. Raises RuntimeError if the schema is newer."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_MIGRATION_LOCK])
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS migrations"
+            " (number integer PRIMARY KEY, apply_time timestamptz NOT NULL DEFAULT now())"
+        )
+        cursor = await connection.execute("SELECT number FROM migrations")
+        applied = {row["number"] for row in await cursor.fetchall()}
+        if newer := applied - migrations.keys():
+            raise RuntimeError(
+                f"the database has migration {max(newer)}, which this version does not know; use a newer one"
+            )
+        for number, sql in migrations.items():
+            if number not in applied:
+                await connection.execute(sql.encode())
+                await connection.execute("INSERT INTO migrations (number) VALUES (%s)", [number])

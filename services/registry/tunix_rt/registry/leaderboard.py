@@ -1,0 +1,120 @@
+"""The leaderboard: only comparable evaluations are ranked together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tunix_rt.registry import datasets
+from tunix_rt.registry.database import Row, Transaction
+from tunix_rt.registry.lifecycle import State
+from tunix_rt.registry.specs import shared_spec
+from tunix_rt.rpc import names
+from tunix_rt.rpc.errors import InvalidArgument
+from tunix_rt.v1 import evaluation_pb2, registry_service_pb2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A succeeded evaluation. `identity` is the same for a run and for the model version made from it."""
+
+    evaluation: str
+    subject: str
+    identity: str
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The best evaluation of a subject, with its rank and the number of the subject's evaluations."""
+
+    rank: int
+    best: Candidate
+    count: int
+
+
+def rank(candidates: Iterable[Candidate]) -> list[Ranked]:
+    """The best candidate of each identity, best first; of equal ones the first given.
+
+    A rank begins with an entry, and those after it whose interval overlaps the interval of that entry
+    share it; the next rank counts the entries before it (1, 1, 3).
+    """
+    of_identity: dict[str, list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        of_identity[candidate.identity].append(candidate)
+    best = [(max(group, key=lambda each: each.mean), len(group)) for group in of_identity.values()]
+    best.sort(key=lambda pair: -pair[0].mean)
+    ranked: list[Ranked] = []
+    first: Ranked | None = None
+    for position, (candidate, count) in enumerate(best, start=1):
+        if first and candidate.high >= first.best.low and candidate.low <= first.best.high:
+            ranked.append(Ranked(first.rank, candidate, count))
+        else:
+            first = Ranked(position, candidate, count)
+            ranked.append(first)
+    return ranked
+
+
+async def get(
+    tx: Transaction, request: registry_service_pb2.GetLeaderboardRequest
+) -> registry_service_pb2.Leaderboard:
+    """The boards of a dataset, the one with the most entries first."""
+    name = names.require(request.dataset, names.DATASET, "dataset")
+    dataset = await datasets.get(tx, name)
+    known = [split.name for split in dataset.splits]
+    if request.split and request.split not in known:
+        text = f"is `{request.split[:80]}`; `{name}` has {', '.join(known)}."
+        raise InvalidArgument.of("split", text)
+    rows = await tx.all(
+        "SELECT e.name, e.subject, e.dataset_sha256, e.board, e.weights_digest, e.result, j.spec,"
+        " coalesce(r.name, e.subject) AS identity FROM evaluations e JOIN jobs j USING (name)"
+        " LEFT JOIN model_versions v ON v.name = e.subject"
+        " LEFT JOIN runs r ON r.name = v.run AND r.weights_digest = v.digest"
+        " WHERE j.kind = 'evaluation' AND j.dataset = %(dataset)s AND j.state = %(state)s"
+        " ORDER BY j.create_time, e.name",
+        dataset=name,
+        state=int(State.SUCCEEDED),
+    )
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["board"]].append(row)
+    boards = [_board(group) for group in groups.values()]
+    boards = [board for board in boards if not request.split or board.split == request.split]
+    boards.sort(key=lambda board: -len(board.entries))
+    return registry_service_pb2.Leaderboard(dataset=name, boards=boards)
+
+
+def _board(rows: Sequence[Row]) -> registry_service_pb2.Leaderboard.Board:
+    results = {row["name"]: evaluation_pb2.EvaluationResult.FromString(row["result"]) for row in rows}
+    digests = {row["name"]: row["weights_digest"] for row in rows}
+    spec = shared_spec(evaluation_pb2.EvaluationSpec.FromString(rows[0]["spec"]))
+    board = registry_service_pb2.Leaderboard.Board(
+        split=spec.split, spec=spec, dataset_sha256=rows[0]["dataset_sha256"]
+    )
+    candidates = [
+        Candidate(
+            evaluation=row["name"],
+            subject=row["subject"],
+            identity=row["identity"],
+            mean=results[row["name"]].score.mean,
+            low=results[row["name"]].score.low,
+            high=results[row["name"]].score.high,
+        )
+        for row in rows
+    ]
+    for ranked in rank(candidates):
+        result = results[ranked.best.evaluation]
+        board.entries.add(
+            rank=ranked.rank,
+            subject=ranked.best.subject,
+            evaluation=ranked.best.evaluation,
+            score=result.score,
+            extracted_rate=result.extracted_rate,
+            contaminated_count=result.contaminated_count,
+            weights_digest=digests[ranked.best.evaluation],
+            evaluation_count=ranked.count,
+        )
+    return board

@@ -1,0 +1,215 @@
+"""RegistryService: each method is a transaction around one function."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import Any
+
+from tunix_rt.blobs.blobs import Blobs
+from tunix_rt.registry import (
+    artifacts,
+    datasets,
+    leaderboard,
+    logs,
+    metrics,
+    models,
+    queue,
+    runs,
+    scores,
+    stored_files,
+)
+from tunix_rt.registry.database import Database
+from tunix_rt.registry.lifecycle import State
+from tunix_rt.registry.paging import wait_seconds
+from tunix_rt.registry.wakeups import LOOK_AGAIN_SECONDS, Wakeups
+from tunix_rt.rpc import names
+from tunix_rt.rpc.errors import InvalidArgument
+from tunix_rt.v1 import (
+    artifact_pb2,
+    dataset_pb2,
+    evaluation_pb2,
+    model_pb2,
+    registry_service_pb2_grpc,
+    run_pb2,
+)
+from tunix_rt.v1 import registry_service_pb2 as pb
+
+Context = Any
+
+
+class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
+    """Serves datasets, runs, metrics, evaluations, artifacts and model versions."""
+
+    def __init__(
+        self, database: Database, blobs: Blobs, wakeups: Wakeups, clock: Callable[[], datetime]
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._wakeups = wakeups
+        self._clock = clock
+
+    async def CreateDataset(self, request: pb.CreateDatasetRequest, _context: Context) -> dataset_pb2.Dataset:
+        """Creates an open dataset without traces."""
+        async with self._database.transaction() as tx:
+            return await datasets.create(tx, request, now=self._clock())
+
+    async def AppendTraces(
+        self, requests: AsyncIterator[pb.AppendTracesRequest], _context: Context
+    ) -> AsyncIterator[pb.AppendTracesResponse]:
+        """Appends traces, a message at a time."""
+        name = ""
+        async for request in requests:
+            if not name:
+                name = names.require(request.dataset, names.DATASET, "dataset")
+                async with self._database.transaction() as tx:
+                    dataset = await datasets.get(tx, name)
+                yield pb.AppendTracesResponse(committed=dataset.trace_count)
+            elif request.dataset not in ("", name):
+                raise InvalidArgument.of("dataset", "differs from the first message of the stream.")
+            if request.traces:
+                async with self._database.transaction() as tx:
+                    committed = await datasets.append(
+                        tx, name, request.offset, request.traces, size_bytes=request.ByteSize()
+                    )
+                yield pb.AppendTracesResponse(committed=committed)
+        if not name:
+            raise InvalidArgument.of("dataset", "is required in the first message; the stream was empty.")
+
+    async def SealDataset(self, request: pb.SealDatasetRequest, _context: Context) -> dataset_pb2.Dataset:
+        """Makes a dataset immutable."""
+        async with self._database.transaction() as tx:
+            return await datasets.seal(tx, request, self._blobs, now=self._clock())
+
+    async def GetDataset(self, request: pb.GetDatasetRequest, _context: Context) -> dataset_pb2.Dataset:
+        """Returns a dataset."""
+        async with self._database.transaction() as tx:
+            return await datasets.get(tx, names.require(request.name, names.DATASET, "name"))
+
+    async def ListDatasets(
+        self, request: pb.ListDatasetsRequest, _context: Context
+    ) -> pb.ListDatasetsResponse:
+        """Lists datasets."""
+        async with self._database.transaction() as tx:
+            return await datasets.list_page(tx, request)
+
+    async def ListTraces(self, request: pb.ListTracesRequest, _context: Context) -> pb.ListTracesResponse:
+        """Lists the traces of a dataset."""
+        async with self._database.transaction() as tx:
+            return await datasets.list_traces(tx, request)
+
+    async def GetRun(self, request: pb.GetRunRequest, _context: Context) -> run_pb2.Run:
+        """Returns a run."""
+        async with self._database.transaction() as tx:
+            return await runs.get(tx, request.name)
+
+    async def ListRuns(self, request: pb.ListRunsRequest, _context: Context) -> pb.ListRunsResponse:
+        """Lists runs."""
+        async with self._database.transaction() as tx:
+            return await runs.list_page(tx, request)
+
+    async def ListMetrics(self, request: pb.ListMetricsRequest, _context: Context) -> pb.ListMetricsResponse:
+        """Lists the points of a run; waits for some if asked to."""
+        names.require(request.run, names.RUN, "run")
+
+        async def look() -> tuple[pb.ListMetricsResponse, float | None]:
+            async with self._database.transaction() as tx:
+                found = await metrics.list_points(tx, request)
+            return found, _look_again(bool(found.points), found.state)
+
+        return await self._wakeups.until(request.run, wait_seconds(request), look)
+
+    async def GetCurves(self, request: pb.GetCurvesRequest, _context: Context) -> pb.GetCurvesResponse:
+        """Returns curves within a budget of points."""
+        async with self._database.transaction() as tx:
+            return await metrics.get_curves(tx, request)
+
+    async def ListLogs(self, request: pb.ListLogsRequest, _context: Context) -> pb.ListLogsResponse:
+        """Lists the log lines of a job; waits for some if asked to."""
+        queue.job_name(request.name)
+
+        async def look() -> tuple[pb.ListLogsResponse, float | None]:
+            async with self._database.transaction() as tx:
+                found = await logs.list_lines(tx, request)
+            return found, _look_again(bool(found.lines), found.state)
+
+        return await self._wakeups.until(request.name, wait_seconds(request), look)
+
+    async def GetEvaluation(
+        self, request: pb.GetEvaluationRequest, _context: Context
+    ) -> evaluation_pb2.Evaluation:
+        """Returns an evaluation."""
+        async with self._database.transaction() as tx:
+            return await scores.get(tx, request.name)
+
+    async def ListEvaluations(
+        self, request: pb.ListEvaluationsRequest, _context: Context
+    ) -> pb.ListEvaluationsResponse:
+        """Lists evaluations."""
+        async with self._database.transaction() as tx:
+            return await scores.list_page(tx, request)
+
+    async def ListItemScores(
+        self, request: pb.ListItemScoresRequest, _context: Context
+    ) -> pb.ListItemScoresResponse:
+        """Lists the item scores of an evaluation."""
+        async with self._database.transaction() as tx:
+            return await scores.list_items(tx, request)
+
+    async def GetLeaderboard(self, request: pb.GetLeaderboardRequest, _context: Context) -> pb.Leaderboard:
+        """Ranks the evaluations on a dataset."""
+        async with self._database.transaction() as tx:
+            return await leaderboard.get(tx, request)
+
+    async def UploadBlob(
+        self, requests: AsyncIterator[pb.UploadBlobRequest], _context: Context
+    ) -> AsyncIterator[pb.UploadBlobResponse]:
+        """Stores the bytes of one file."""
+        async for committed in stored_files.upload(self._blobs, requests):
+            yield pb.UploadBlobResponse(committed=committed)
+
+    async def ReadBlob(
+        self, request: pb.ReadBlobRequest, _context: Context
+    ) -> AsyncIterator[pb.ReadBlobResponse]:
+        """Streams the bytes of a stored file."""
+        async for data in stored_files.read(self._blobs, request.sha256, request.offset):
+            yield pb.ReadBlobResponse(data=data)
+
+    async def GetArtifact(self, request: pb.GetArtifactRequest, _context: Context) -> artifact_pb2.Artifact:
+        """Returns an artifact."""
+        async with self._database.transaction() as tx:
+            return await artifacts.get(tx, request.name)
+
+    async def ListArtifacts(
+        self, request: pb.ListArtifactsRequest, _context: Context
+    ) -> pb.ListArtifactsResponse:
+        """Lists artifacts."""
+        async with self._database.transaction() as tx:
+            return await artifacts.list_page(tx, request)
+
+    async def CreateModelVersion(
+        self, request: pb.CreateModelVersionRequest, _context: Context
+    ) -> model_pb2.ModelVersion:
+        """Creates a model version from stored files."""
+        facts = await models.check(request, self._blobs)
+        async with self._database.transaction() as tx:
+            return await models.create(tx, request, facts, now=self._clock())
+
+    async def GetModelVersion(
+        self, request: pb.GetModelVersionRequest, _context: Context
+    ) -> model_pb2.ModelVersion:
+        """Returns a model version."""
+        async with self._database.transaction() as tx:
+            return await models.get(tx, request.name)
+
+    async def ListModelVersions(
+        self, request: pb.ListModelVersionsRequest, _context: Context
+    ) -> pb.ListModelVersionsResponse:
+        """Lists model versions."""
+        async with self._database.transaction() as tx:
+            return await models.list_page(tx, request)
+
+
+def _look_again(found: bool, state: int) -> float | None:
+    """None if there is something to answer, or nothing to wait for."""
+    return None if found or State(state).terminal else LOOK_AGAIN_SECONDS

@@ -1,0 +1,23 @@
+"""What the registry reads from its environment, once."""
+
+from __future__ import annotations
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The settings of the registry, each read from `TUNIX_RT_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="TUNIX_RT_", frozen=True, extra="ignore")
+
+    database: str
+    """The PostgreSQL database, `postgresql://…`."""
+
+    blobs: str
+    """The object store, `file:///folder` or `s3://…`."""
+
+    listen: str = "127.0.0.1:50051"
+    """The address to serve on."""
+
+    log_level: str = "INFO"
+    """The least severe log line that is written."""

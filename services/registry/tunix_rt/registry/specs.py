@@ -1,0 +1,99 @@
+"""What a job's spec must refer to, and what comparable evaluations share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from tunix_rt.registry import datasets, subjects
+from tunix_rt.registry.database import Transaction
+from tunix_rt.rpc import names
+from tunix_rt.rpc.errors import FailedPrecondition, InvalidArgument, Reason, Violation
+from tunix_rt.v1 import dataset_pb2, evaluation_pb2, run_pb2
+
+DEFAULT_SPLIT = "test"
+DEFAULT_FORMAT = "answer-line"
+DEFAULT_SCORER = "exact-answer@1"
+DEFAULT_MAX_TOKENS = 256
+
+
+def complete_evaluation(spec: evaluation_pb2.EvaluationSpec, subject: str) -> evaluation_pb2.EvaluationSpec:
+    """The spec with the defaults that its proto states, so that equal specs have equal bytes."""
+    made = evaluation_pb2.EvaluationSpec()
+    made.CopyFrom(spec)
+    made.subject = subject
+    made.split = spec.split or DEFAULT_SPLIT
+    made.format = spec.format or DEFAULT_FORMAT
+    made.scorer = spec.scorer or DEFAULT_SCORER
+    made.decoding.max_tokens = spec.decoding.max_tokens or DEFAULT_MAX_TOKENS
+    made.decoding.top_p = spec.decoding.top_p or 1.0
+    return made
+
+
+def shared_spec(spec: evaluation_pb2.EvaluationSpec) -> evaluation_pb2.EvaluationSpec:
+    """What comparable evaluations share: all but the subject and the leave to be contaminated."""
+    made = evaluation_pb2.EvaluationSpec()
+    made.CopyFrom(spec)
+    made.subject = ""
+    made.allow_contamination = False
+    return made
+
+
+def board_key(spec: evaluation_pb2.EvaluationSpec, dataset_sha256: str) -> str:
+    """The digest that comparable evaluations share; the dataset counts by its content."""
+    shared = shared_spec(spec)
+    shared.dataset = ""
+    return hashlib.sha256(dataset_sha256.encode() + shared.SerializeToString(deterministic=True)).hexdigest()
+
+
+async def check_run(tx: Transaction, spec: run_pb2.RunSpec, field: str) -> None:
+    """Raises unless model, dataset, split and the datasets of `evaluate_after` are there and usable."""
+    violations = [
+        names.check(spec.model, names.MODEL_VERSION, f"{field}.model"),
+        names.check(spec.dataset, names.DATASET, f"{field}.dataset"),
+    ]
+    violations += [
+        names.check(each.dataset, names.DATASET, f"{field}.evaluate_after[{index}].dataset")
+        for index, each in enumerate(spec.evaluate_after)
+    ]
+    _raise(violations)
+    await subjects.weights_digest(tx, spec.model)
+    dataset = await datasets.get_sealed(tx, spec.dataset)
+    _check_split(dataset, spec.train_split or "train", f"{field}.train_split")
+    for index, each in enumerate(spec.evaluate_after):
+        target = await datasets.get_sealed(tx, each.dataset)
+        _check_split(target, each.split or DEFAULT_SPLIT, f"{field}.evaluate_after[{index}].split")
+
+
+async def check_evaluation(
+    tx: Transaction, spec: evaluation_pb2.EvaluationSpec, field: str
+) -> dataset_pb2.Dataset:
+    """The dataset. Raises unless subject, dataset and split are there and usable."""
+    _raise(
+        [
+            names.check_any(spec.subject, (names.MODEL_VERSION, names.RUN), f"{field}.subject"),
+            names.check(spec.dataset, names.DATASET, f"{field}.dataset"),
+        ]
+    )
+    await subjects.weights_digest(tx, spec.subject)
+    dataset = await datasets.get_sealed(tx, spec.dataset)
+    _check_split(dataset, spec.split or DEFAULT_SPLIT, f"{field}.split")
+    return dataset
+
+
+def _check_split(dataset: dataset_pb2.Dataset, name: str, field: str) -> None:
+    counts = {split.name: split.trace_count for split in dataset.splits}
+    if name not in counts:
+        raise InvalidArgument.of(field, f"is `{name[:80]}`; `{dataset.name}` has {', '.join(counts)}.")
+    if not counts[name]:
+        raise FailedPrecondition(
+            Reason.SPLIT_EMPTY,
+            f"Split `{name}` of `{dataset.name}` has no traces. Use another split or a larger dataset.",
+            {"resource": dataset.name, "split": name},
+        )
+
+
+def _raise(violations: Sequence[Violation | None]) -> None:
+    bad = [each for each in violations if each]
+    if bad:
+        raise InvalidArgument(bad)
