@@ -1,6 +1,10 @@
-import pytest
+from fractions import Fraction
 
-from tunix_rt.answers.equivalence import detect_type, equivalent
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunix_rt.answers.equivalence import ANSWER_TYPES, detect_type, equivalent
 
 SAME = [
     # predicted, expected, type
@@ -204,8 +208,10 @@ def test_an_alias_counts_like_the_answer() -> None:
     assert equivalent("NYC", "New York", "text", aliases=("NYC", "New York City"))
 
 
-def test_an_alias_of_a_choice_is_compared_as_its_own_type() -> None:
-    assert equivalent("Paris", "B", "", aliases=("Paris",))
+@pytest.mark.parametrize("answer_type", ["", "choice"])
+def test_an_alias_of_a_choice_may_be_its_text(answer_type: str) -> None:
+    assert equivalent("Paris", "B", answer_type, aliases=("Paris",))
+    assert not equivalent("Rome", "B", answer_type, aliases=("Paris",))
 
 
 def test_the_tolerance_is_relative_to_the_expected_value() -> None:
@@ -241,3 +247,31 @@ def test_long_hostile_answers_are_compared_in_linear_time(unit: str) -> None:
 )
 def test_long_filled_answers_are_compared_in_linear_time(filling: str, before: str, after: str) -> None:
     assert not equivalent(before + filling * 50_000 + after, "4")
+
+
+@given(st.integers(-(10**12), 10**12))
+def test_every_way_to_write_an_integer_is_equal(number: int) -> None:
+    for written in (
+        f"{number:,}",
+        f"{number}.",
+        f"**{number}**",
+        f"x = {number}",
+        f"{number}.0",
+        f"{number} km",
+    ):
+        assert equivalent(written, str(number))
+        assert not equivalent(written, str(number + 1))
+
+
+@given(st.integers(-999, 999), st.integers(1, 999))
+def test_a_fraction_equals_its_reduced_form_only(top: int, bottom: int) -> None:
+    reduced = Fraction(top, bottom)
+    assert equivalent(f"{top}/{bottom}", f"{reduced.numerator}/{reduced.denominator}")
+    assert not equivalent(f"{top + 1}/{bottom}", f"{reduced.numerator}/{reduced.denominator}")
+
+
+@given(st.text(max_size=60), st.sampled_from(["", *ANSWER_TYPES]))
+def test_no_text_makes_the_comparison_fail(text: str, answer_type: str) -> None:
+    for expected in ("4", "1/2", "yes", "B", "[1, 2]", "{a}", "word"):
+        assert equivalent(text, expected, answer_type) in (True, False)
+    equivalent("4", text, answer_type)

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tunix_rt.answers.extract import clean_answer, extract_answer, last_number
 
@@ -175,3 +177,14 @@ def test_long_hostile_texts_are_read_in_linear_time(unit: str) -> None:
 )
 def test_long_fillings_are_read_in_linear_time(filling: str, before: str, after: str) -> None:
     extract_answer(before + filling * 100_000 + after)
+
+
+@given(st.text(alphabet="0123456789-+=. \n*$\\{}<>/answerboxdthik:", max_size=80))
+def test_no_text_makes_the_extraction_fail(text: str) -> None:
+    found = extract_answer(text)
+    assert (found.answer is None) == (found.rule in ("none", "unfinished_reasoning"))
+
+
+@given(st.integers(-(10**9), 10**9), st.text(alphabet="abc 0123456789+=\n", max_size=60))
+def test_whatever_stands_before_it_the_answer_line_counts(number: int, before: str) -> None:
+    assert extract_answer(f"{before}\nAnswer: {number}").answer == str(number)

@@ -1,6 +1,7 @@
 import pytest
 
 from tunix_rt.traces.contamination import Overlap, find_contamination, loose_prompt
+from tunix_rt.traces.golden import golden_v2
 from tunix_rt.traces.trace import Trace
 
 
@@ -11,7 +12,13 @@ def prompts(*texts: str, prefix: str = "t") -> list[Trace]:
 def test_different_prompts_are_clean() -> None:
     report = find_contamination(prompts("2 + 2?", "3 + 3?"), prompts("2 + 3?", "33?", "2 - 2?"))
     assert report.clean
-    assert (report.eval_items, report.exact, report.normalised, report.examples) == (3, 0, 0, ())
+    assert (report.eval_items, report.exact, report.normalised, report.near, report.examples) == (
+        3,
+        0,
+        0,
+        0,
+        (),
+    )
 
 
 def test_exact_and_normalised_duplicates_are_counted_apart() -> None:
@@ -33,6 +40,25 @@ def test_only_some_examples_are_kept_but_all_are_counted() -> None:
     assert (report.exact, len(report.examples)) == (50, 10)
 
 
+STORY = "A farmer has {} hens and every hen lays one egg a day so how many are there after a week of {} days?"
+
+
+def test_a_long_prompt_with_one_word_changed_is_near() -> None:
+    changed = STORY.replace("farmer", "woman").format(12, 7)
+    report = find_contamination(prompts(STORY.format(12, 7)), prompts(changed, prefix="e"))
+    assert (report.exact, report.normalised, report.near, report.clean) == (0, 0, 1, False)
+    assert report.examples == (Overlap(eval_id="e0", train_id="t0", prompt=changed),)
+
+
+def test_the_same_story_with_other_numbers_is_another_problem() -> None:
+    assert find_contamination(prompts(STORY.format(12, 7)), prompts(STORY.format(13, 7))).clean
+
+
+def test_prompts_of_one_template_are_not_near() -> None:
+    golden = golden_v2()
+    assert find_contamination(golden[::2], golden[1::2]).clean
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -46,3 +72,7 @@ def test_only_some_examples_are_kept_but_all_are_counted() -> None:
 )
 def test_what_changes_the_problem_is_kept(one: str, other: str) -> None:
     assert loose_prompt(one) != loose_prompt(other)
+
+
+def test_a_prompt_of_signs_only_is_near_to_nothing() -> None:
+    assert find_contamination(prompts("😀?"), prompts("😢", "short", "one two three")).clean

@@ -2,9 +2,10 @@ import json
 
 import pytest
 
+from tunix_rt.answers import equivalence
 from tunix_rt.traces.parse import parse_record
 from tunix_rt.traces.predictions import parse_prediction
-from tunix_rt.traces.trace import Step, TraceError
+from tunix_rt.traces.trace import ANSWER_TYPES, Step, TraceError
 
 RAW = {
     "trace_version": "1.0",
@@ -206,3 +207,7 @@ def test_a_bad_prediction_is_refused(record: object, paths: list[str]) -> None:
     with pytest.raises(TraceError) as caught:
         parse_prediction(record)
     assert [item.path for item in caught.value.violations] == paths
+
+
+def test_answer_types_are_those_that_can_be_compared() -> None:
+    assert ANSWER_TYPES == ("", *equivalence.ANSWER_TYPES)

@@ -38,6 +38,7 @@ def equivalent(
     `answer_type` is one of ANSWER_TYPES, or "" to take the type that each expected text shows.
     Numbers are compared exactly as fractions, then within `tolerance` relative to the expected value
     (never for integers). Units are converted; a missing unit on one side is accepted, another one not.
+    An expected text that is not of its type ("Paris" as an alias of choice B) is compared as text.
     """
     if answer_type and answer_type not in ANSWER_TYPES:
         raise ValueError(f"answer_type is {answer_type!r}; it must be one of {', '.join(ANSWER_TYPES)}.")
@@ -98,11 +99,10 @@ def _number_type(text: str, quantity: Quantity) -> str:
 def _matches(guess: str, target: str, kind: str, tolerance: float) -> bool:
     if kind in {"integer", "decimal", "fraction", "percentage"}:
         return _numbers_match(guess, target, kind, tolerance)
-    if kind == "boolean":
-        wanted = _polarity(target)
-        return wanted is not None and _polarity(guess) is wanted
-    if kind == "choice":
-        return _choice(guess) == _choice(target) is not None
+    if kind == "boolean" and _polarity(target) is not None:
+        return _polarity(guess) is _polarity(target)
+    if kind == "choice" and _choice(target) is not None:
+        return _choice(guess) == _choice(target)
     if kind in {"list", "set"}:
         return _collections_match(guess, target, tolerance, ordered=kind == "list")
     return _plain(guess) == _plain(target)
