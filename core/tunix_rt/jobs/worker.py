@@ -41,6 +41,7 @@ class ClaimedJob:
     progress_total: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
     weights_digest: str = ""
+    reported_facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -189,8 +190,9 @@ class Worker:
             await asyncio.sleep(pause)
 
     async def _report(self, claimed: ClaimedJob) -> None:
-        facts = struct_pb2.Struct()
-        facts.update(claimed.facts)
+        facts, news = struct_pb2.Struct(), dict(claimed.facts)
+        if news != claimed.reported_facts:
+            facts.update(news)
         request = pb.RenewLeaseRequest(
             name=claimed.name,
             attempt=claimed.attempt,
@@ -201,6 +203,7 @@ class Worker:
             weights_digest=claimed.weights_digest,
         )
         response = await answer(self._jobs.RenewLease(request, timeout=CALL_SECONDS))
+        claimed.reported_facts = news
         if response.cancel_requested:
             claimed.cancel_requested.set()
 
