@@ -72,9 +72,17 @@ class Steps:
         task = self._progress.add_task(label, total=None, note="")
         handle = StepHandle(self._progress, task)
         began = time.monotonic()
-        yield handle
+        try:
+            yield handle
+        except BaseException:
+            self._progress.update(task, description=f"[red]✘ {label}[/]")
+            self._say(f"✘ {label}")
+            raise
         seconds = time.monotonic() - began
         self.timings.append(Timing(label, seconds))
         self._progress.update(task, total=1, completed=1)
+        self._say(f"✔ {label} ({seconds:.1f} s) {handle.note_text}".rstrip())
+
+    def _say(self, line: str) -> None:
         if not self._live and not self._quiet:
-            errors.print(f"✔ {label} ({seconds:.1f} s) {handle.note_text}".rstrip(), markup=False)
+            errors.print(line, markup=False, soft_wrap=True)
