@@ -26,7 +26,7 @@ def test_exact_and_normalised_duplicates_are_counted_apart() -> None:
     report = find_contamination(
         train, prompts("What is 2 + 2?", "what is  2+2", "Name a COLOUR!", "new", prefix="e")
     )
-    assert (report.exact, report.normalised, report.clean) == (1, 2, False)
+    assert (report.exact, report.normalised, report.count, report.clean) == (1, 2, 3, False)
     assert report.examples == (
         Overlap(eval_id="e0", train_id="t0", prompt="What is 2 + 2?"),
         Overlap(eval_id="e1", train_id="t0", prompt="what is  2+2"),

@@ -99,4 +99,4 @@ def test_a_true_trace_passes(trace: Trace) -> None:
     verify(trace)
 
 
-PINNED = "7f26830d6e67b55e8c957fc7d5548554be140523104c8efd67781cf1cae4b9a6"
+PINNED = "8c5f4fe6cd121e617e408d461753f103b9a18a8d208db467890545b785f921be"

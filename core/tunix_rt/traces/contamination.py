@@ -42,9 +42,14 @@ class Contamination:
     examples: tuple[Overlap, ...]
 
     @property
+    def count(self) -> int:
+        """How many evaluation prompts were found in the training set, in whichever form."""
+        return self.exact + self.normalised + self.near
+
+    @property
     def clean(self) -> bool:
         """Whether no evaluation prompt was found in the training set."""
-        return self.exact == 0 and self.normalised == 0 and self.near == 0
+        return self.count == 0
 
 
 def find_contamination(train: Iterable[Trace], evaluation: Iterable[Trace]) -> Contamination:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import random
 
+from tunix_rt.traces.draws import Draws
 from tunix_rt.traces.expressions import solve
 from tunix_rt.traces.trace import Step, Trace, content_digest
 from tunix_rt.traces.verification import verify
@@ -26,12 +26,12 @@ _WORDS = tuple(_WORD_LIST.split())
 
 def golden_v2(seed: int = 42) -> list[Trace]:
     """A hundred traces: sixty sums and forty word tasks, all prompts different, all steps verified."""
-    generator = random.Random(seed)
+    draws = Draws(seed)
     traces: list[Trace] = []
     seen: set[str] = set()
     while len(traces) < GOLDEN_SIZE:
         index = len(traces)
-        family, prompt, facts, expression = _sum(generator) if index < _SUMS else _word_task(generator, index)
+        family, prompt, facts, expression = _sum(draws) if index < _SUMS else _word_task(draws, index)
         trace = _trace(index, family, prompt, facts, expression)
         digest = content_digest(trace)
         if digest not in seen:
@@ -69,21 +69,21 @@ def _trace(index: int, family: str, prompt: str, facts: list[str], expression: s
     )
 
 
-def _sum(generator: random.Random) -> tuple[str, str, list[str], str]:
-    terms = generator.randint(2, 4)
-    total = generator.randint(10, 60)
+def _sum(draws: Draws) -> tuple[str, str, list[str], str]:
+    terms = draws.between(2, 4)
+    total = draws.between(10, 60)
     expression = str(total)
     for _ in range(terms - 1):
-        term = generator.randint(2, 40)
-        minus = term <= total and generator.random() < 0.5
+        term = draws.between(2, 40)
+        minus = term <= total and draws.between(0, 1) == 1
         total += -term if minus else term
         expression += f" {'-' if minus else '+'} {term}"
     return "sum", f"Calculate {expression}.", [], expression
 
 
-def _word_task(generator: random.Random, index: int) -> tuple[str, str, list[str], str]:
-    name, things = generator.choice(_NAMES), generator.choice(_THINGS)
-    a, b, c = generator.randint(10, 40), generator.randint(2, 9), generator.randint(2, 9)
+def _word_task(draws: Draws, index: int) -> tuple[str, str, list[str], str]:
+    name, things = draws.choice(_NAMES), draws.choice(_THINGS)
+    a, b, c = draws.between(10, 40), draws.between(2, 9), draws.between(2, 9)
     kind = index % 4
     if kind == 0:
         asked = f"How many {things} does {name} have now?"
@@ -96,7 +96,7 @@ def _word_task(generator: random.Random, index: int) -> tuple[str, str, list[str
         shared = f"{b} friends share {b * c} {things} equally."
         prompt = f"{shared} {name}, one of them, already has {a}. How many does {name} have then?"
         return "story", prompt, [], f"{b * c} / {b} + {a}"
-    first, second = generator.sample(_WORDS, 2)
+    first, second = draws.two(_WORDS)
     prompt = f'How many letters do "{first}" and "{second}" have together?'
     facts = [f'"{word}" has {len(word)} letters' for word in (first, second)]
     return "letters", prompt, facts, f"{len(first)} + {len(second)}"
