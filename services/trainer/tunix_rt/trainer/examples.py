@@ -44,20 +44,12 @@ def read_examples(path: Path, tokenizer: Tokenizer, spec: TrainSpec) -> Splits:
 def _render(
     rows: Sequence[tuple[Trace, str]], split: str, tokenizer: Tokenizer, spec: TrainSpec
 ) -> list[Example]:
-    examples, problems = [], []
+    examples = []
     for trace, own_split in rows:
-        if own_split != split:
-            continue
-        try:
-            completion = completion_text(trace, spec.format)
-        except ValueError as error:
-            problems.append(str(error))
-            continue
-        messages = prompt_messages(trace.prompt, spec.format, spec.system_prompt)
-        tokens, weights = render_example(tokenizer, messages, completion)
-        examples.append(Example(trace.id, np.array(tokens, np.int32), np.array(weights, np.float32)))
-    if problems:
-        raise TrainingFailure("TRACES_INVALID", f"split {split}: " + " ".join(problems[:20]))
+        if own_split == split:
+            messages = prompt_messages(trace.prompt, spec.format, spec.system_prompt)
+            tokens, weights = render_example(tokenizer, messages, completion_text(trace, spec.format))
+            examples.append(Example(trace.id, np.array(tokens, np.int32), np.array(weights, np.float32)))
     if not examples:
         present = ", ".join(sorted({own for _, own in rows})) or "none"
         message = f"The dataset has no traces in split {split!r}; its splits are {present}."

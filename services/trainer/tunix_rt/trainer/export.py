@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def export_model(model: Decoder, directory: JobDirectory) -> None:
         if (directory.base / name).exists():
             shutil.copyfile(directory.base / name, partial / name)
     shutil.rmtree(directory.model, ignore_errors=True)
-    os.replace(partial, directory.model)
+    partial.replace(directory.model)
 
 
 def _write_adapter(model: Decoder, folder: Path) -> None:

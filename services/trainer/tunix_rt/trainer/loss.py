@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-CHUNK = 256
+CHUNK = 128
 
+Array = jax.Array | np.ndarray
 Sums = tuple[jax.Array, jax.Array]
 
 
-def gather_rows(targets: np.ndarray, weights: np.ndarray, *, chunk: int = CHUNK) -> dict[str, np.ndarray]:
-    """The positions that count, first and in order, padded to one fixed size for a batch shape.
+class Gathered(NamedTuple):
+    """The positions of a batch that count in the loss, first and in order, in arrays of fixed size.
 
-    Returns `rows` (indices into the flattened batch; padding points behind its end), `targets`,
-    `weights` (normalised to the sum 1) and `chunks`, the number of chunks with a position that counts.
+    `rows` are indices into the flattened batch, padding points behind its end; `weights` sum to 1;
+    `chunks` is how many chunks have a position that counts.
     """
+
+    rows: Array
+    targets: Array
+    weights: Array
+    chunks: Array
+
+
+def gather_rows(targets: np.ndarray, weights: np.ndarray) -> Gathered:
+    """The positions of weight above 0 among targets and weights (B, T); their size is fixed by B and T."""
     flat = weights.reshape(-1)
-    size = -(-flat.size // chunk) * chunk
+    size = -(-flat.size // CHUNK) * CHUNK
     found = np.flatnonzero(flat)
     rows = np.full(size, flat.size, np.int32)
     rows[: found.size] = found
@@ -30,13 +41,11 @@ def gather_rows(targets: np.ndarray, weights: np.ndarray, *, chunk: int = CHUNK)
     total = flat.sum(dtype=np.float64)
     if found.size:
         chosen_weights[: found.size] = flat[found] / total
-    chunks = np.int32(-(-found.size // chunk))
-    return {"rows": rows, "targets": chosen_targets, "weights": chosen_weights, "chunks": chunks}
+    chunks = np.array(-(-found.size // CHUNK), np.int32)
+    return Gathered(rows, chosen_targets, chosen_weights, chunks)
 
 
-def completion_loss(
-    hidden: jax.Array, head: jax.Array, gathered: dict[str, jax.Array], *, train_head: bool
-) -> Sums:
+def completion_loss(hidden: jax.Array, head: jax.Array, gathered: Gathered, *, train_head: bool) -> Sums:
     """Weighted mean negative log-likelihood, in nats, and token accuracy of the gathered positions.
 
     hidden (positions, H), head (V, H), both float32. Visits chunks of positions; where gradients are
@@ -48,7 +57,7 @@ def completion_loss(
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _sweep(hidden: jax.Array, head: jax.Array, gathered: dict[str, jax.Array], train_head: bool) -> Sums:
+def _sweep(hidden: jax.Array, head: jax.Array, gathered: Gathered, train_head: bool) -> Sums:
     del train_head
 
     def visit(index: jax.Array, sums: Sums) -> Sums:
@@ -57,11 +66,12 @@ def _sweep(hidden: jax.Array, head: jax.Array, gathered: dict[str, jax.Array], t
         return sums[0] + loss, sums[1] + correct
 
     zero = jnp.zeros((), jnp.float32)
-    return lax.fori_loop(0, gathered["chunks"], visit, (zero, zero))
+    sums: Sums = lax.fori_loop(0, gathered.chunks, visit, (zero, zero))
+    return sums
 
 
 def _sweep_forward(
-    hidden: jax.Array, head: jax.Array, gathered: dict[str, jax.Array], train_head: bool
+    hidden: jax.Array, head: jax.Array, gathered: Gathered, train_head: bool
 ) -> tuple[Sums, tuple[jax.Array, jax.Array | None, jax.Array]]:
     def visit(
         index: jax.Array, carry: tuple[Sums, jax.Array, jax.Array]
@@ -77,12 +87,12 @@ def _sweep_forward(
     zero = jnp.zeros((), jnp.float32)
     head_grad = jnp.zeros_like(head) if train_head else zero
     start = ((zero, zero), jnp.zeros_like(hidden), head_grad)
-    sums, hidden_grad, head_grad = lax.fori_loop(0, gathered["chunks"], visit, start)
+    sums, hidden_grad, head_grad = lax.fori_loop(0, gathered.chunks, visit, start)
     return sums, (hidden_grad, head_grad if train_head else None, head)
 
 
 def _sweep_backward(
-    train_head: bool, saved: tuple[jax.Array, jax.Array | None, jax.Array], cotangents: Sums
+    _train_head: bool, saved: tuple[jax.Array, jax.Array | None, jax.Array], cotangents: Sums
 ) -> tuple[jax.Array, jax.Array, None]:
     hidden_grad, head_grad, head = saved
     scale = cotangents[0]  # the accuracy has no gradient
@@ -95,11 +105,11 @@ _sweep.defvjp(_sweep_forward, _sweep_backward)
 
 
 def _chunk(
-    hidden: jax.Array, gathered: dict[str, jax.Array], index: jax.Array
+    hidden: jax.Array, gathered: Gathered, index: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     rows, targets, weights = (
-        lax.dynamic_slice_in_dim(gathered[name], index * CHUNK, CHUNK)
-        for name in ("rows", "targets", "weights")
+        lax.dynamic_slice_in_dim(jnp.asarray(part), index * CHUNK, CHUNK)
+        for part in (gathered.rows, gathered.targets, gathered.weights)
     )
     return jnp.take(hidden, rows, axis=0, mode="clip"), targets, weights, rows
 

@@ -13,7 +13,7 @@ from tunix_rt.jobs.directory import metric_line
 
 def open_metrics(path: Path, *, step: int) -> TextIO:
     """The file to append to; lines of an earlier process after `step`, or cut off, are removed."""
-    if path.exists():
+    if path.is_file():
         kept = [line for line in path.read_text(encoding="utf-8").splitlines(True) if _until(line, step)]
         path.write_text("".join(kept), encoding="utf-8")
     return path.open("a", encoding="utf-8")

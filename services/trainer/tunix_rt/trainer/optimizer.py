@@ -27,7 +27,8 @@ def learning_rate(settings: OptimizerSettings, step: jax.Array, *, steps: int) -
     else:
         decayed = jnp.ones_like(progress)
     factor = jnp.where(step <= settings.warmup_steps, warm, decayed)
-    return jnp.float32(settings.learning_rate) * factor
+    rate: jax.Array = jnp.float32(settings.learning_rate) * factor
+    return rate
 
 
 def make_optimizer(settings: OptimizerSettings, *, steps: int) -> optax.GradientTransformation:

@@ -25,25 +25,34 @@ class Program:
     """A model taken apart into what is trained and what is frozen, and its compiled steps.
 
     `step(trained, optimizer_state, frozen, arrays)` gives the next trained and optimizer_state, whose
-    buffers it takes over, and the scalars loss, accuracy, grad_norm and finite; unless finite, nothing
-    has changed. `validate(trained, frozen, arrays)` gives loss and accuracy.
+    buffers the compiled step takes over, and the scalars loss, accuracy, grad_norm and finite; unless
+    finite, nothing has changed. `validate(trained, frozen, arrays)` gives loss and accuracy.
     """
 
     graph: nnx.GraphDef[Decoder]
     step: Callable[..., tuple[Tree, Tree, dict[str, jax.Array]]]
     validate: Callable[..., dict[str, jax.Array]]
 
+    def compiled(self, trained: Tree, state: Tree, frozen: Tree, *, batch: Batch, validates: bool) -> Program:
+        """The same steps compiled now, so that no later step is slow; `batch` gives the shapes."""
+        arrays = batch_arrays(batch)
+        step = jax.jit(self.step, donate_argnums=(0, 1)).lower(trained, state, frozen, arrays).compile()
+        if not validates:
+            return Program(self.graph, step, self.validate)
+        return Program(self.graph, step, jax.jit(self.validate).lower(trained, frozen, arrays).compile())
+
 
 def take_apart(model: Decoder, *, lora: bool) -> tuple[nnx.GraphDef[Decoder], Tree, Tree]:
     """The model's structure, its trained parameters and its frozen ones."""
-    graph, trained, frozen = nnx.split(model, LoraParam if lora else nnx.Param, ...)
+    graph, *states = nnx.split(model, LoraParam if lora else nnx.Param, ...)
+    trained, frozen = states
     return graph, trained, frozen
 
 
 def build_program(
     graph: nnx.GraphDef[Decoder], optimizer: optax.GradientTransformation, *, lora: bool, remat: bool
 ) -> Program:
-    """The run's steps, traced when they are first called and compiled for the one shape of its batches."""
+    """The run's steps, not yet compiled."""
 
     def loss_of(trained: Tree, frozen: Tree, arrays: Arrays, remat: bool) -> tuple[jax.Array, jax.Array]:
         model = nnx.merge(graph, trained, frozen)
@@ -55,7 +64,7 @@ def build_program(
     ) -> tuple[Tree, Tree, dict[str, jax.Array]]:
         graded = jax.value_and_grad(loss_of, has_aux=True)
         (loss, accuracy), gradient = graded(trained, frozen, arrays, remat)
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         updates, new_state = optimizer.update(gradient, state, trained)
         new_trained = optax.apply_updates(trained, updates)
@@ -71,7 +80,7 @@ def build_program(
         loss, accuracy = loss_of(trained, frozen, arrays, False)
         return {"loss": loss, "accuracy": accuracy}
 
-    return Program(graph, jax.jit(step, donate_argnums=(0, 1)), jax.jit(validate))
+    return Program(graph, step, validate)
 
 
 def batch_arrays(batch: Batch) -> Arrays:

@@ -63,10 +63,10 @@ def parse_spec(value: object) -> TrainSpec:
     Raises TrainingFailure that names every field that is unknown, missing, of a wrong type or out of range.
     """
     reader = _Reader(value, "")
-    optimizer = _optimizer(reader.object("optimizer"))
-    lora = _lora(reader.object("lora")) if "lora" in reader.left else None
+    optimizer = _optimizer(reader.section("optimizer"))
+    lora = _lora(reader.section("lora")) if "lora" in reader.left else None
     if "full" in reader.left:
-        reader.object("full").finish()
+        reader.section("full").finish()
         if lora is not None:
             reader.problems.append("full and lora: only one may be set.")
     for unused in ("model", "dataset", "evaluate_after"):
@@ -133,7 +133,7 @@ class _Reader:
         if not isinstance(value, Mapping):
             self.problems.append(f"{path.rstrip('.') or 'the file'}: must be an object.")
 
-    def object(self, name: str) -> _Reader:
+    def section(self, name: str) -> _Reader:
         return _Reader(self.left.pop(name, {}), f"{self.path}{name}.", self.problems)
 
     def text(self, name: str, default: str) -> str:

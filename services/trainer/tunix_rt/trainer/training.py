@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -53,11 +54,20 @@ def train(
     start = Snapshot(step=0, weighted_tokens=0, trained=trained, optimizer=optimizer.init(trained))
     snapshot = load_snapshot(directory, start, identity=identity)
     report(_opening(facts, snapshot.step))
+    began = time.monotonic()
+    program = build_program(graph, optimizer, lora=spec.lora is not None, remat=spec.remat).compiled(
+        snapshot.trained,
+        snapshot.optimizer,
+        frozen,
+        batch=batches.batch(snapshot.step),
+        validates=plan.validate_every > 0,
+    )
+    report(f"compiled in {time.monotonic() - began:.1f} s")
     with open_metrics(directory.metrics, step=snapshot.step) as metrics:
         snapshot = Training(
             spec=spec,
             plan=plan,
-            program=build_program(graph, optimizer, lora=spec.lora is not None, remat=spec.remat),
+            program=program,
             frozen=frozen,
             batches=batches,
             validation=splits.validation,

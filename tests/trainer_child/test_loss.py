@@ -1,0 +1,124 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tunix_rt.lm.config import ModelConfig
+from tunix_rt.lm.model import Decoder
+from tunix_rt.trainer.batches import Example, fill_batch
+from tunix_rt.trainer.loss import CHUNK, completion_loss, gather_rows
+from tunix_rt.trainer.program import batch_arrays
+
+POSITIONS, HIDDEN, VOCABULARY = 3 * CHUNK, 8, 37
+
+
+def slow_loss(hidden, head, targets, weights):
+    """Loss, accuracy and gradients at hidden and head, one position after the other, in float64."""
+    hidden, head = np.asarray(hidden, np.float64), np.asarray(head, np.float64)
+    loss = correct = 0.0
+    hidden_grad, head_grad = np.zeros_like(hidden), np.zeros_like(head)
+    for place, (target, weight) in enumerate(zip(targets, weights / weights.sum(), strict=True)):
+        logits = head @ hidden[place]
+        probabilities = np.exp(logits - logits.max())
+        probabilities /= probabilities.sum()
+        loss -= weight * np.log(probabilities[target])
+        correct += weight * (logits.argmax() == target)
+        error = weight * (probabilities - np.eye(VOCABULARY)[target])
+        hidden_grad[place] = error @ head
+        head_grad += np.outer(error, hidden[place])
+    return loss, correct, hidden_grad, head_grad
+
+
+@pytest.fixture(scope="module", params=[5, CHUNK + 3, POSITIONS], ids=["one chunk", "two chunks", "all"])
+def problem(request):
+    random = np.random.default_rng(request.param)
+    weights = np.zeros(POSITIONS, np.float32)
+    chosen = random.choice(POSITIONS, request.param, replace=False)
+    weights[chosen] = random.uniform(0.5, 2.0, request.param)
+    return {
+        "hidden": random.normal(size=(POSITIONS, HIDDEN)).astype(np.float32),
+        "head": random.normal(size=(VOCABULARY, HIDDEN)).astype(np.float32),
+        "targets": random.integers(0, VOCABULARY, POSITIONS).astype(np.int32),
+        "weights": weights,
+    }
+
+
+def loss_of(hidden, head, gathered, train_head=True):
+    return completion_loss(hidden, head, gathered, train_head=train_head)
+
+
+def gathered_of(problem):
+    return gather_rows(problem["targets"].reshape(3, -1), problem["weights"].reshape(3, -1))
+
+
+def test_loss_and_accuracy_equal_the_formula(problem):
+    loss, accuracy = jax.jit(loss_of)(problem["hidden"], problem["head"], gathered_of(problem))
+    expected = slow_loss(**problem)
+    np.testing.assert_allclose([loss, accuracy], expected[:2], rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_equal_the_formula(problem):
+    graded = jax.jit(jax.grad(lambda *given: 3 * loss_of(*given)[0], argnums=(0, 1)))
+    gradients = graded(problem["hidden"], problem["head"], gathered_of(problem))
+    expected = slow_loss(**problem)
+    np.testing.assert_allclose(gradients[0], 3 * expected[2], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(gradients[1], 3 * expected[3], rtol=1e-4, atol=1e-6)
+
+
+def test_frozen_head_has_no_gradient_and_hidden_the_same(problem):
+    def loss(hidden, head, train_head):
+        return loss_of(hidden, head, gathered_of(problem), train_head)[0]
+
+    graded = jax.jit(jax.grad(loss, argnums=(0, 1)), static_argnums=2)
+    frozen = graded(problem["hidden"], problem["head"], False)
+    trained = graded(problem["hidden"], problem["head"], True)
+    assert not frozen[1].any()
+    np.testing.assert_array_equal(frozen[0], trained[0])
+
+
+def test_no_weighted_position_gives_zero():
+    gathered = gather_rows(np.zeros((2, 4), np.int32), np.zeros((2, 4), np.float32))
+    loss, accuracy = loss_of(jnp.ones((8, HIDDEN)), jnp.ones((VOCABULARY, HIDDEN)), gathered)
+    assert (float(loss), float(accuracy)) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_packed_traces_give_the_loss_of_traces_alone(remat):
+    config = ModelConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=32,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=4,
+        max_positions=64,
+    )
+    model = Decoder(config, rngs=nnx.Rngs(3))
+    random = np.random.default_rng(4)
+    examples = []
+    for number, length in enumerate([9, 14, 6, 3]):
+        tokens = random.integers(0, VOCABULARY, length).astype(np.int32)
+        weights = (np.arange(length) >= length // 3).astype(np.float32)
+        examples.append(Example(str(number), tokens, weights))
+
+    def loss_and_gradient(rows):
+        batch = fill_batch(examples, rows, batch_size=len(rows), max_length=32)
+        arrays = batch_arrays(batch)
+        graph, state = nnx.split(model)
+
+        @jax.jit
+        @jax.value_and_grad
+        def graded(state):
+            merged = nnx.merge(graph, state)
+            hidden = merged.hidden(arrays["tokens"], arrays["positions"], arrays["segments"], remat=remat)
+            return completion_loss(hidden, merged.head_weight(), arrays["gathered"], train_head=True)[0]
+
+        return graded(state)
+
+    packed, packed_gradient = loss_and_gradient([[0, 1, 2, 3]])
+    alone, alone_gradient = loss_and_gradient([[0], [1], [2], [3]])
+    assert abs(float(packed) - float(alone)) < 1e-5
+    for one, other in zip(jax.tree.leaves(packed_gradient), jax.tree.leaves(alone_gradient), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
