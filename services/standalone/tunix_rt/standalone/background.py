@@ -53,11 +53,15 @@ def start_in_background(
 def stop_in_background(state: StateDirectory) -> Iterator[StackRecord]:
     """Asks the stack to stop and yields its record at each change; returns when it has stopped.
 
-    Raises StackError if none runs, or if it does not stop.
+    Where none runs, it stops and removes what a killed one left behind. Raises StackError
+    if the stack does not stop.
     """
     record = state.running()
     if record is None:
-        raise StackError(f"no stack runs in {state.root}{_clear_remains(state)}.")
+        if state.read_record() is not None:
+            EmbeddedPostgres(state.postgres).stop()
+            state.clear_record()
+        return
     os.kill(record.pid, signal.SIGTERM)
     deadline = time.monotonic() + _DOWN_SECONDS
     last: StackRecord | None = None
@@ -85,12 +89,3 @@ def _spawn(state: StateDirectory, options: Options, *, with_parent: bool) -> sub
 def _log_tail(state: StateDirectory) -> str:
     lines = (state.logs / "stack.log").read_text(errors="replace").splitlines()
     return "the stack ended while starting. The end of its log:\n" + "\n".join(lines[-8:])
-
-
-def _clear_remains(state: StateDirectory) -> str:
-    """Stops and removes what a killed stack left behind, and says so."""
-    if state.read_record() is None:
-        return ""
-    EmbeddedPostgres(state.postgres).stop()
-    state.clear_record()
-    return "; what a killed one left behind is stopped and removed"

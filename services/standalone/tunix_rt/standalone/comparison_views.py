@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +16,7 @@ from tunix_rt.v1 import registry_service_pb2 as registry_pb
 
 _MAX_FLIPS = 10
 _MAX_TEXT = 200
+_MAX_LINES = 6
 
 
 def leaderboard_view(leaderboard: registry_pb.Leaderboard) -> RenderableType:
@@ -52,17 +52,20 @@ def comparison_view(comparison: gateway_pb.Comparison) -> RenderableType:
     if comparison.pairs_missing_reason:
         parts.append(Text(f"No paired test: {comparison.pairs_missing_reason}", style="yellow"))
     parts.append(subject_table(comparison))
-    if comparison.differences:
-        parts.append(_differences(comparison))
+    differences = _differences(comparison)
+    if differences.row_count:
+        parts.append(differences)
     if comparison.curves:
         parts.append(_curves(comparison))
-    parts += [_flips(pair) for pair in comparison.pairs if pair.flips]
+    parts += [_flips(pair) for pair in comparison.pairs if pair.gained + pair.lost]
     return Group(*parts)
 
 
 def subject_table(comparison: gateway_pb.Comparison) -> Table:
     """Key figures, a column for each subject."""
-    table = Table("", *(subject.subject for subject in comparison.subjects), title="Key figures")
+    table = Table(
+        "", *(subject.subject for subject in comparison.subjects), title="Key figures", title_justify="left"
+    )
     rows: dict[str, Callable[[gateway_pb.ComparedSubject], str]] = {
         "score (95 % interval)": _score,
         "outcomes": lambda s: outcome_text(s.evaluation.result.outcomes) if _scored(s) else "–",
@@ -116,14 +119,16 @@ def _optional(subject: gateway_pb.ComparedSubject, field: str) -> str:
 
 def _differences(comparison: gateway_pb.Comparison) -> Table:
     names = (subject.subject for subject in comparison.subjects)
-    table = Table("Parameter", *names, title="What differs")
+    table = Table("Parameter", *names, title="What differs", title_justify="left")
     for difference in comparison.differences:
+        if sum(bool(value) for value in difference.values) < 2:
+            continue  # only one side was trained: `runs show` has its spec
         table.add_row(difference.path, *(Text(value or "–") for value in difference.values))
     return table
 
 
 def _curves(comparison: gateway_pb.Comparison) -> Table:
-    table = Table("Curve", "Run", "", "first → last", "points", title="Loss")
+    table = Table("Curve", "Run", "", "first → last", "points", title="Loss", title_justify="left")
     for curve in comparison.curves:
         table.add_row(
             curve.metric,
@@ -136,23 +141,29 @@ def _curves(comparison: gateway_pb.Comparison) -> Table:
 
 
 def _flips(pair: gateway_pb.PairedComparison) -> Table:
-    shown = pair.flips[:_MAX_FLIPS]
-    table = Table(
-        title=f"Items that changed ({len(shown)} of {pair.gained + pair.lost} shown)", show_lines=True
-    )
+    flips = [(flip_label(flip), flip) for flip in pair.flips]
+    shown = [(label, flip) for label, flip in flips if label][:_MAX_FLIPS]
+    title = f"Items gained and lost ({len(shown)} of {pair.gained + pair.lost} shown)"
+    table = Table(title=title, title_justify="left", show_lines=True)
     for column in ("", "Question", "Expected", "Baseline wrote", "Subject wrote"):
         table.add_column(column, overflow="fold")
-    for flip in shown:
-        gained = flip.subject_outcome == evaluation_pb.ItemScore.CORRECT
-        table.add_row(
-            Text("gained", style="green") if gained else Text("lost", style="red"),
-            escape(_short(flip.prompt)),
-            escape(_short(flip.expected_answer)),
-            escape(_short(flip.baseline_output)),
-            escape(_short(flip.subject_output)),
-        )
+    for label, flip in shown:
+        texts = (flip.prompt, flip.expected_answer, flip.baseline_output, flip.subject_output)
+        style = "green" if label == "gained" else "red"
+        table.add_row(Text(label, style=style), *(Text(short_text(text)) for text in texts))
     return table
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+def flip_label(flip: gateway_pb.ItemFlip) -> str:
+    """`gained` or `lost`; empty where both sides are wrong in different ways."""
+    correct = evaluation_pb.ItemScore.CORRECT
+    if flip.subject_outcome == correct:
+        return "gained"
+    return "lost" if flip.baseline_outcome == correct else ""
+
+
+def short_text(text: str) -> str:
+    """The text without blank lines, at most six lines and 200 characters."""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    cut = "\n".join(lines[:_MAX_LINES])[:_MAX_TEXT]
+    return cut if cut == "\n".join(lines) else cut + " …"

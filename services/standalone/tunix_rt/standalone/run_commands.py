@@ -120,7 +120,8 @@ def print_run(run: run_pb.Run) -> None:
     for name in ("train/loss", "validation/loss", "train/tokens_per_second"):
         if name in metrics:
             summary = metrics[name]
-            rows.append((name, f"{number_text(summary.last)} (from {number_text(summary.max)} at most)"))
+            low, high = number_text(summary.min), number_text(summary.max)
+            rows.append((name, f"{number_text(summary.last)} (from {low} to {high})"))
     rows += [("weights", run.weights_digest), ("evaluations", ", ".join(run.evaluations))]
     console.print(f"[bold]{run.name}[/]")
     console.print(fields_table([(label, value) for label, value in rows if value]))

@@ -40,9 +40,8 @@ def up(
     if detach:
         record = show_changes(start_in_background(directory, options), quiet=json)
         _print_ready(directory, record, json=json)
-        typer_hint = "Stop it with `tunix-rt down`."
         if not json:
-            console.print(typer_hint)
+            console.print("Stop it with `tunix-rt down`.")
         return
     _run_here(directory, options, json=json)
 
@@ -52,9 +51,11 @@ def down(*, state: StateOption = None, json: JsonOption = False) -> None:
     from tunix_rt.standalone.background import stop_in_background
 
     directory = StateDirectory.locate(state)
-    show_changes(stop_in_background(directory), quiet=json)
+    ran = show_changes(stop_in_background(directory), quiet=json) is not None
     if json:
         print_json({"state": "stopped"})
+    elif not ran:
+        console.print(f"No stack runs in {directory.root}.")
     else:
         console.print(f"Stopped. What it made stays in {directory.root}.")
 
