@@ -22,7 +22,11 @@ _CALL_SECONDS = 30.0
 async def compare_runs(
     registry: Any, request: gateway_service_pb2.CompareRunsRequest
 ) -> gateway_service_pb2.Comparison:
-    """The answer of `CompareRuns`. Raises InvalidArgument for bad fields, FailedPrecondition for several datasets."""
+    """The answer of `CompareRuns`.
+
+    Raises InvalidArgument for bad fields, and FailedPrecondition where the
+    subjects could be compared on several datasets and none is named.
+    """
     check_request(request)
     subjects = list(request.subjects)
     runs = await asyncio.gather(*(_get_run(registry, subject) for subject in subjects))

@@ -7,7 +7,7 @@ const charts = (() => {
   const MAX_POINTS = 1000;
 
   function layout(several) {
-    const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), zeroline: false, automargin: true, tickfont: { size: 11 } };
+    const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), zeroline: false, automargin: true, tickfont: { size: 11 }, exponentformat: "e" };
     return {
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
@@ -65,6 +65,7 @@ const charts = (() => {
     const own = curves.filter((curve) => metrics.includes(curve.metric));
     if (!own.length) {
       if (!element.data) element.innerHTML = '<div class="chart-empty">no points yet</div>';
+      if (element.closest('[data-live="no"]')) element.parentElement.hidden = true;
       return;
     }
     if (!element.data) element.textContent = "";

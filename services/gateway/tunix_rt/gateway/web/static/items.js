@@ -13,6 +13,7 @@ for (const section of document.querySelectorAll(".flips")) {
     for (const { element, text } of items) {
       element.hidden = (kind && element.dataset.kind !== kind) || !text.includes(words);
       shown += !element.hidden;
+      if (words && !element.hidden) element.open = true;
     }
     section.querySelector(".none").hidden = shown > 0;
   };

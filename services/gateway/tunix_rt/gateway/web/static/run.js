@@ -15,8 +15,19 @@ if (run.dataset.live === "yes") {
     timer ??= setTimeout(() => {
       timer = null;
       charts.draw();
+      showFigures();
     }, 1500);
   };
+
+  async function showFigures() {
+    const response = await fetch("/api/" + run.dataset.name);
+    if (!response.ok) return;
+    const metrics = (await response.json()).metrics || [];
+    for (const element of document.querySelectorAll("dd[data-metric]")) {
+      const summary = metrics.find((entry) => entry.metric === element.dataset.metric);
+      if (summary) element.textContent = Number(Number(summary[element.dataset.of] ?? 0).toPrecision(4)).toLocaleString();
+    }
+  }
 
   source.addEventListener("points", (event) => {
     showProgress(JSON.parse(event.data).step);

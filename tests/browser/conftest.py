@@ -1,0 +1,318 @@
+"""A gateway with its page before a registry of literal resources, and a real Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc.status_pb2 import Status
+from playwright.async_api import Browser, async_playwright
+
+from tunix_rt.gateway.server import Gateway
+from tunix_rt.gateway.settings import Settings
+from tunix_rt.rpc.errors import NotFound
+from tunix_rt.rpc.server import Server
+from tunix_rt.stats.intervals import wilson
+from tunix_rt.v1 import dataset_pb2, evaluation_pb2, job_pb2, model_pb2, run_pb2
+from tunix_rt.v1 import registry_service_pb2 as pb2
+from tunix_rt.v1.registry_service_pb2_grpc import (
+    RegistryServiceServicer,
+    add_RegistryServiceServicer_to_server,
+)
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+BASE = "models/smollm2-135m-instruct/versions/v1"
+ARITHMETIC, GOLDEN = "datasets/arithmetic", "datasets/golden-v2"
+SUCCEEDED, FAILED = job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED
+RUNNING, QUEUED = job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_QUEUED
+CORRECT, WRONG, NO_ANSWER, TRUNCATED = 1, 2, 3, 4
+HOSTILE = "<script>window.hostile = 1</script><img src=x onerror='window.hostile = 1'>\nAnswer: 7"
+ITEMS = 80
+RIGHT = {"base": 6, "full": 61, "lora": 47}
+STEPS = 400
+NOW = 1_790_000_000
+
+
+class LiteralRegistry(RegistryServiceServicer):
+    """Three evaluated subjects and runs in every state; the live run goes on when a test says so."""
+
+    def __init__(self, *, empty: bool = False) -> None:
+        self.runs = {} if empty else {run.name: run for run in all_runs()}
+        self.evaluations = {} if empty else {e.name: e for e in all_evaluations()}
+        self.lines = [f"step {step} loss {loss(step, 0.0):.4f}" for step in range(1, 4)]
+        self.live_steps = 3
+        self.changed = asyncio.Condition()
+
+    async def end_live_run(self) -> None:
+        async with self.changed:
+            self.live_steps = 5
+            self.lines += ["step 4", "step 5", "saved the final weights"]
+            self.runs["runs/live"].status.state = SUCCEEDED
+            self.runs["runs/live"].status.progress = 5
+            self.changed.notify_all()
+
+    async def ListRuns(self, request, context):
+        return pb2.ListRunsResponse(runs=self.runs.values())
+
+    async def GetRun(self, request, context):
+        if request.name not in self.runs:
+            raise NotFound(request.name)
+        return self.runs[request.name]
+
+    async def GetModelVersion(self, request, context):
+        if request.name != BASE:
+            raise NotFound(request.name)
+        return model_pb2.ModelVersion(name=BASE)
+
+    async def ListDatasets(self, request, context):
+        names = [ARITHMETIC, GOLDEN] if self.evaluations else []
+        sealed = dataset_pb2.Dataset.SEALED
+        return pb2.ListDatasetsResponse(datasets=[dataset_pb2.Dataset(name=n, state=sealed) for n in names])
+
+    async def ListEvaluations(self, request, context):
+        fitting = [
+            e
+            for e in self.evaluations.values()
+            if request.subject in ("", e.spec.subject) and request.dataset in ("", e.spec.dataset)
+        ]
+        return pb2.ListEvaluationsResponse(evaluations=fitting)
+
+    async def GetEvaluation(self, request, context):
+        if request.name not in self.evaluations:
+            raise NotFound(request.name)
+        return self.evaluations[request.name]
+
+    async def ListItemScores(self, request, context):
+        return pb2.ListItemScoresResponse(item_scores=item_scores(request.evaluation))
+
+    async def GetLeaderboard(self, request, context):
+        own = [e for e in self.evaluations.values() if e.spec.dataset == request.dataset]
+        own.sort(key=lambda e: -e.result.score.mean)
+        entries = [
+            pb2.Leaderboard.Entry(
+                rank=place, subject=e.spec.subject, evaluation=e.name, score=e.result.score,
+                extracted_rate=e.result.extracted_rate, evaluation_count=1,
+                contaminated_count=2 if "lora" in e.name else 0,
+            )
+            for place, e in enumerate(own, 1)
+        ]  # fmt: skip
+        boards = [pb2.Leaderboard.Board(split="test", spec=own[0].spec, entries=entries)] if own else []
+        return pb2.Leaderboard(dataset=request.dataset, boards=boards)
+
+    async def GetCurves(self, request, context):
+        curves = [self._curve(run, metric) for run in request.runs for metric in request.metrics]
+        return pb2.GetCurvesResponse(curves=[curve for curve in curves if curve is not None])
+
+    async def ListMetrics(self, request, context):
+        start = int(request.resume_token or 0)
+        await self._wait(lambda: self.live_steps > start, request)
+        points = [
+            run_pb2.MetricPoint(metric="train/loss", step=step, value=loss(step, 0.0))
+            for step in range(start + 1, self.live_steps + 1)
+        ]
+        state = self.runs["runs/live"].status.state
+        return pb2.ListMetricsResponse(points=points, resume_token=str(self.live_steps), state=state)
+
+    async def ListLogs(self, request, context):
+        start = int(request.resume_token or 0)
+        await self._wait(lambda: len(self.lines) > start, request)
+        lines = [run_pb2.LogLine(text=line) for line in self.lines[start:]]
+        state = self.runs["runs/live"].status.state
+        return pb2.ListLogsResponse(lines=lines, resume_token=str(len(self.lines)), state=state)
+
+    async def _wait(self, ready, request) -> None:
+        if not request.wait.seconds:
+            return
+        async with self.changed:
+            try:
+                async with asyncio.timeout(request.wait.seconds):
+                    await self.changed.wait_for(ready)
+            except TimeoutError:
+                return
+
+    def _curve(self, run: str, metric: str) -> pb2.Curve | None:
+        shift = {"runs/full": 0.0, "runs/lora": 0.22}.get(run)
+        steps = range(1, STEPS + 1)
+        if run == "runs/live":
+            shift, steps = 0.0, range(1, self.live_steps + 1)
+        if shift is None:
+            return None
+        if metric == "train/loss":
+            values = [loss(s, shift) for s in steps]
+            return pb2.Curve(run=run, metric=metric, steps=steps, values=values, total_count=len(steps))
+        if metric == "validation/loss" and len(steps) == STEPS:
+            sparse = range(40, STEPS + 1, 40)
+            values = [loss(s, shift + 0.05, noise=0.0) for s in sparse]
+            return pb2.Curve(run=run, metric=metric, steps=sparse, values=values, total_count=10)
+        if metric == "train/learning_rate":
+            values = [2e-4 * min(s / 40, 0.5 + 0.5 * math.cos(math.pi * s / STEPS)) for s in steps]
+            return pb2.Curve(run=run, metric=metric, steps=steps, values=values, total_count=len(steps))
+        rates = {"train/steps_per_second": 2.1, "train/tokens_per_second": 1650.0, "train/grad_norm": 1.3}
+        if metric not in rates:
+            return None
+        values = [rates[metric] * (1 + 0.1 * math.sin(s * 1.7) - shift) for s in steps]
+        return pb2.Curve(run=run, metric=metric, steps=steps, values=values, total_count=len(steps))
+
+
+def loss(step: int, shift: float, *, noise: float = 0.12) -> float:
+    return 0.35 + shift + 1.9 * math.exp(-step / 70) + noise * math.sin(step * 12.9898) * math.cos(step * 4.1)
+
+
+def all_runs() -> list[run_pb2.Run]:
+    after = [evaluation_pb2.EvaluationSpec(dataset=ARITHMETIC, split="test")]
+    optimizer = run_pb2.OptimizerSpec(learning_rate=2e-4, warmup_steps=40, decay=run_pb2.OptimizerSpec.COSINE)
+    common = {
+        "model": BASE, "dataset": ARITHMETIC, "train_split": "train", "validation_split": "validation",
+        "steps": STEPS, "batch_size": 8, "max_length": 256, "format": "answer-line", "evaluate_after": after,
+    }  # fmt: skip
+    full = run_pb2.RunSpec(full=run_pb2.FullTuning(), optimizer=optimizer, seed=7, **common)
+    lora = run_pb2.RunSpec(
+        lora=run_pb2.LoraTuning(rank=16, alpha=32, targets=["q_proj", "v_proj"]),
+        optimizer=optimizer,
+        seed=7,
+        **common,
+    )
+    lora.optimizer.learning_rate = 1e-3
+    error = Status(code=13, message="The loss was not finite at step 12. Lower the learning rate.")
+    facts = Struct()
+    facts.update({"parameters": 134_515_008, "rows": 1180, "padding_share": 0.011, "device": "cpu"})
+    states = [("live", full, RUNNING, 3), ("waiting", lora, QUEUED, 0), ("broken", full, FAILED, 12),
+              ("lora", lora, SUCCEEDED, STEPS), ("full", full, SUCCEEDED, STEPS)]  # fmt: skip
+    runs = []
+    for place, (name, spec, state, progress) in enumerate(states):
+        status = job_pb2.JobStatus(
+            state=state, attempt=1, max_attempts=5, progress=progress, progress_total=STEPS,
+            create_time=Timestamp(seconds=NOW - 600 * place),
+            start_time=Timestamp(seconds=NOW - 600 * place + 2 if progress else 0),
+            end_time=Timestamp(seconds=NOW - 600 * place + 190 if state in (SUCCEEDED, FAILED) else 0),
+            error=error if state == FAILED else None,
+        )  # fmt: skip
+        run = run_pb2.Run(name=f"runs/{name}", spec=spec, status=status, facts=facts if progress else None)
+        shift = 0.22 if name == "lora" else 0.0
+        if state == SUCCEEDED:
+            run.description = "Every weight, two epochs" if name == "full" else "Adapters only"
+            run.metrics.add(metric="train/loss", last=loss(STEPS, shift), min=0.3, count=STEPS)
+            run.metrics.add(metric="train/steps_per_second", last=2.1, count=STEPS)
+            run.metrics.add(metric="train/tokens_per_second", last=1650, count=STEPS)
+            validation = loss(STEPS, shift + 0.05, noise=0.0)
+            run.metrics.add(
+                metric="validation/loss", last=validation, min=validation, min_step=STEPS, count=10
+            )
+        runs.append(run)
+    return runs
+
+
+def all_evaluations() -> list[evaluation_pb2.Evaluation]:
+    subjects = {"base": BASE, "full": "runs/full", "lora": "runs/lora"}
+    return [
+        one_evaluation(f"{key}-{dataset.split('/')[1]}", subject, dataset, RIGHT[key])
+        for dataset in (ARITHMETIC, GOLDEN)
+        for key, subject in subjects.items()
+    ]
+
+
+def one_evaluation(name: str, subject: str, dataset: str, right: int) -> evaluation_pb2.Evaluation:
+    interval = wilson(right, ITEMS)
+    spec = evaluation_pb2.EvaluationSpec(
+        subject=subject, dataset=dataset, split="test", format="answer-line", scorer="exact-answer@1",
+        decoding=evaluation_pb2.Decoding(max_tokens=256),
+    )  # fmt: skip
+    result = evaluation_pb2.EvaluationResult(
+        score=evaluation_pb2.Score(
+            mean=right / ITEMS, low=interval.low, high=interval.high, confidence=0.95, count=ITEMS,
+            method="wilson",
+        ),
+        outcomes=evaluation_pb2.OutcomeCounts(
+            correct=right, wrong=(ITEMS - right) // 2, no_answer=(ITEMS - right + 1) // 2
+        ),
+        extracted_rate=0.9, stopped_rate=0.97, tokens_per_second=164.2, items_per_second=2.31,
+    )  # fmt: skip
+    status = job_pb2.JobStatus(state=SUCCEEDED, attempt=1, progress=ITEMS, progress_total=ITEMS)
+    return evaluation_pb2.Evaluation(
+        name=f"evaluations/{name}", spec=spec, status=status, dataset_sha256=dataset, result=result
+    )
+
+
+def item_scores(evaluation: str) -> list[evaluation_pb2.ItemScore]:
+    """Item i is right if i < RIGHT; the full run besides loses the first two items of the base model."""
+    key = evaluation.split("/")[1].split("-")[0]
+    items = []
+    for i in range(ITEMS):
+        right = 2 <= i < RIGHT[key] + 2 if key == "full" else i < RIGHT[key]
+        outcome = CORRECT if right else NO_ANSWER if key == "base" and i % 3 == 0 else WRONG
+        a, b, c = 12 + i, 7 + 3 * i, 4 + i % 9
+        answer = str(a + b - c)
+        found = answer if right else "" if outcome == NO_ANSWER else str(a + b)
+        steps = f"First add: {a} + {b} = {a + b}.\nThen take away: {a + b} - {c} = {answer}."
+        output = f"{steps}\nAnswer: {found}"
+        if key == "base":
+            output = (
+                f"{a} + {b} - {c} = {found}"
+                if found
+                else "Let me think about this sum step by step, carefully. " * 6
+            )
+        if i == 0:
+            output = HOSTILE
+        items.append(
+            evaluation_pb2.ItemScore(
+                trace_id=f"sum-{i:04}", position=i, prompt=f"What is {a} + {b} - {c}?", output=output,
+                expected_answer=answer, extracted_answer=found, rule="answer-line" if found else "",
+                outcome=outcome, score=float(right), completion_tokens=41 + i % 7, finish_reason="stop",
+                latency=Duration(nanos=412_000_000),
+            )
+        )  # fmt: skip
+    return items
+
+
+async def serve(registry: LiteralRegistry) -> AsyncIterator[str]:
+    server = Server("127.0.0.1:0", ["tunix_rt.v1.RegistryService"])
+    add_RegistryServiceServicer_to_server(registry, server.grpc_server)
+    await server.start()
+    everywhere = f"127.0.0.1:{server.port}"
+    gateway = Gateway(
+        Settings(
+            listen="127.0.0.1:0",
+            web="127.0.0.1:0",
+            registry=everywhere,
+            trainer=everywhere,
+            evaluator=everywhere,
+        )
+    )
+    await gateway.start()
+    yield f"http://127.0.0.1:{gateway.web_port}"
+    await gateway.stop(0)
+    await server.stop(0)
+
+
+@pytest.fixture
+def registry() -> LiteralRegistry:
+    return LiteralRegistry()
+
+
+@pytest.fixture
+async def site(registry: LiteralRegistry) -> AsyncIterator[str]:
+    async for address in serve(registry):
+        yield address
+
+
+@pytest.fixture
+async def empty_site() -> AsyncIterator[str]:
+    async for address in serve(LiteralRegistry(empty=True)):
+        yield address
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        await chromium.close()
