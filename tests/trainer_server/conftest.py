@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,11 +115,16 @@ sys.exit(1 if outcome["state"] == "failed" else 0)
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("pg") / "data")
-    server.start()
-    yield server.url
-    server.stop()
+def postgres() -> Iterator[str]:
+    # Not under pytest's own folder: every pytest that starts closes it to other users, such as PostgreSQL's.
+    with tempfile.TemporaryDirectory(prefix="tunix-rt-trainer-") as folder:
+        server = EmbeddedPostgres(Path(folder) / "data")
+        server.start()
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")  # nothing here is to survive
+            connection.execute("SELECT pg_reload_conf()")
+        yield server.url
+        server.stop()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 import grpc
 import pytest
 
-from tunix_rt.rpc.channel import open_channel
 from tunix_rt.rpc.status import reason_of, status_of, violations_of
 from tunix_rt.trainer.server import start
 from tunix_rt.trainer.settings import Settings
@@ -24,7 +23,7 @@ from tunix_rt.v1.trainer_service_pb2_grpc import TrainerServiceStub
 @pytest.fixture
 async def trainer(registry: Any) -> AsyncIterator[Any]:
     server = await start(Settings(listen="127.0.0.1:0", registry=registry.address))
-    async with open_channel(f"127.0.0.1:{server.port}") as channel:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:  # without retries
         yield TrainerServiceStub(channel)
     await server.stop(0)
 

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
+from tunix_rt.jobs.directory import JobDirectory, metric_line
+from tunix_rt.jobs.outbox import Shipped
+from tunix_rt.jobs.worker import ClaimedJob
 from tunix_rt.rpc.status import reason_of
+from tunix_rt.trainer.recorder import Recorder
 from tunix_rt.v1 import job_service_pb2, registry_service_pb2
 from tunix_rt.v1.job_pb2 import JobState
 from tunix_rt.v1.run_pb2 import RunSpec
@@ -142,23 +145,31 @@ async def test_an_outage_of_the_registry_stops_nothing_and_loses_nothing(bench: 
 
 
 async def test_a_checkpoint_is_recorded_after_the_metrics_up_to_it(
-    bench: Any, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+    bench: Any, spec: RunSpec, tmp_path: Path
 ) -> None:
-    name, gate = await bench.queue(spec), bench.gate(5)
-    working = asyncio.ensure_future(bench.worker().run(bench.stop))
-    await gate.reached()
-    recorded = await bench.checkpoints(name)
-    steps = {step for _, step in await bench.points(name)}
-    assert all(step in steps for _, step in recorded)
-    await gate.open()
-    await bench.wait_for(name, JobState.JOB_STATE_SUCCEEDED)
-    bench.stop.set()
-    await working
+    name = await bench.queue(spec)
+    claim = job_service_pb2.ClaimJobRequest(kind="run", worker="w")
+    claimed = ClaimedJob((await bench.registry.jobs.ClaimJob(claim)).job, asyncio.Event())
+    directory, shipped, ended = JobDirectory(tmp_path / "job"), Shipped(), asyncio.Event()
+    directory.checkpoints.mkdir(parents=True)
+    recorder = Recorder(bench.registry.jobs, bench.registry.blobs)
+    recording = asyncio.ensure_future(recorder.ship_checkpoints(claimed, directory, shipped, ended))
+    await asyncio.sleep(0)
+    directory.metrics.write_text(metric_line(2, 0, {"train/loss": 1}))
+    directory.checkpoint(2).mkdir()
+    (directory.checkpoint(2) / "state.json").write_text("{}")
+    ended.set()
+    done, _ = await asyncio.wait({recording}, timeout=0.3)
+    assert not done
+    assert await bench.checkpoints(name) == []
+    shipped.advance(directory.metrics.stat().st_size)
+    await recording
+    assert await bench.checkpoints(name) == [(1, 2)]
 
 
 async def test_a_lost_lease_kills_the_child_and_finishes_nothing(bench: Any, spec: RunSpec) -> None:
     name, gate = await bench.queue(spec), bench.gate(3)
-    working = asyncio.ensure_future(bench.worker("host-run-0").run(bench.stop))
+    working = asyncio.ensure_future(bench.run_until(name))
     await gate.reached()
     (child,) = children_of(bench.work)
     ended = asyncio.ensure_future(exit_of(child))
@@ -166,10 +177,9 @@ async def test_a_lost_lease_kills_the_child_and_finishes_nothing(bench: Any, spe
     taken = (await bench.registry.jobs.ClaimJob(claim)).job
     assert (taken.name, taken.status.attempt) == (name, 2)
     await ended
-    run = await bench.run(name)
-    assert (run.status.state, run.status.attempt) == (JobState.JOB_STATE_RUNNING, 2)
-    bench.stop.set()
-    await working
+    run = await working  # the worker claims again, and is given its own job
+    assert run.status.attempt == 3
+    assert await bench.curve(name) == STEPS
 
 
 async def test_a_killed_child_is_a_crash(bench: Any, spec: RunSpec) -> None:
