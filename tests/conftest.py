@@ -1,16 +1,23 @@
-"""Servers that the whole session shares: a real S3 server (JuiceFS serves MinIO's S3 front end)."""
+"""Servers that the whole session shares: PostgreSQL, and S3 (JuiceFS serves MinIO's S3 front end)."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
+
+from tunix_rt.standalone.postgres import EmbeddedPostgres
 
 JUICEFS = Path(sys.executable).parent / "juicefs"
 ACCESS, SECRET = "tunix-test", "tunix-test-secret"
@@ -20,6 +27,34 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A real PostgreSQL server, in a folder that its own user may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="tunix-rt-postgres-"))
+    folder.chmod(0o755)
+    server = EmbeddedPostgres(folder / "data")
+    server.start()
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # a test's data need not survive the machine
+        connection.execute("SELECT pg_reload_conf()")
+    yield server.url
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def make_database(postgres_url: str) -> Callable[[], str]:
+    """Makes an empty database and returns its URL."""
+
+    def make() -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        return postgres_url.replace("/postgres?", f"/{name}?")
+
+    return make
 
 
 @pytest.fixture(scope="session")

