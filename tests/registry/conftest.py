@@ -51,6 +51,53 @@ class Clock:
         self.now += timedelta(seconds=seconds)
 
 
+SPLITS = [
+    dataset_pb2.Split(name="train", fraction=0.6),
+    dataset_pb2.Split(name="test", fraction=0.4),
+]
+
+
+def make_traces(size: int, first: int = 0) -> list[dataset_pb2.Trace]:
+    return [
+        dataset_pb2.Trace(
+            id=f"t{i}",
+            prompt=f"What is {i} + {i}?",
+            steps=[dataset_pb2.Step(type="compute", content=f"{i} + {i} = {2 * i}")],
+            final_answer=str(2 * i),
+        )
+        for i in range(first, first + size)
+    ]
+
+
+def model_files(note: str = "") -> dict[str, bytes]:
+    """The files of the smallest model that passes the layout check; the note makes another digest."""
+    import json
+
+    import numpy as np
+    from safetensors.numpy import save
+
+    from tunix_rt.lm.config import ModelConfig
+    from tunix_rt.lm.layout import tensor_shapes
+
+    config = ModelConfig(
+        vocab_size=8,
+        hidden_size=4,
+        intermediate_size=4,
+        num_layers=1,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=2,
+        max_positions=16,
+        eos_ids=(1,),
+    )
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in tensor_shapes(config).items()}
+    return {
+        "config.json": json.dumps(config.to_hf()).encode(),
+        "tokenizer.json": json.dumps({"note": note}).encode(),
+        "model.safetensors": save(tensors),
+    }
+
+
 @dataclass(frozen=True)
 class Failure:
     """What a failed call told."""
@@ -83,6 +130,8 @@ class Registry:
     counter: Iterator[int] = field(default_factory=itertools.count)
 
     failure_of = staticmethod(failure_of)
+    make_traces = staticmethod(make_traces)
+    model_files = staticmethod(model_files)
 
     async def append(self, dataset: str, traces: Iterable[dataset_pb2.Trace], offset: int = 0) -> list[int]:
         async def messages() -> AsyncIterator[Any]:
@@ -188,53 +237,6 @@ class Registry:
             )
         )
         return await self.registry.GetEvaluation(registry_service_pb2.GetEvaluationRequest(name=name))
-
-
-SPLITS = [
-    dataset_pb2.Split(name="train", fraction=0.6),
-    dataset_pb2.Split(name="test", fraction=0.4),
-]
-
-
-def make_traces(size: int, first: int = 0) -> list[dataset_pb2.Trace]:
-    return [
-        dataset_pb2.Trace(
-            id=f"t{i}",
-            prompt=f"What is {i} + {i}?",
-            steps=[dataset_pb2.Step(type="compute", content=f"{i} + {i} = {2 * i}")],
-            final_answer=str(2 * i),
-        )
-        for i in range(first, first + size)
-    ]
-
-
-def model_files(note: str = "") -> dict[str, bytes]:
-    """The files of the smallest model that passes the layout check; the note makes another digest."""
-    import json
-
-    import numpy as np
-    from safetensors.numpy import save
-
-    from tunix_rt.lm.config import ModelConfig
-    from tunix_rt.lm.layout import tensor_shapes
-
-    config = ModelConfig(
-        vocab_size=8,
-        hidden_size=4,
-        intermediate_size=4,
-        num_layers=1,
-        num_heads=2,
-        num_kv_heads=1,
-        head_dim=2,
-        max_positions=16,
-        eos_ids=(1,),
-    )
-    tensors = {name: np.zeros(shape, np.float32) for name, shape in tensor_shapes(config).items()}
-    return {
-        "config.json": json.dumps(config.to_hf()).encode(),
-        "tokenizer.json": json.dumps({"note": note}).encode(),
-        "model.safetensors": save(tensors),
-    }
 
 
 @pytest.fixture(scope="session")

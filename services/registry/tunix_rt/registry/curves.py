@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,8 +71,8 @@ def summarise(steps: Steps, values: Values) -> Summary:
 def extend(summary: Summary, steps: Steps, values: Values) -> Summary:
     """The summary after more points, all of them later than `summary.last_step` and rising."""
     new = summarise(steps, values)
-    lower = new.min < summary.min or np.isnan(summary.min)
-    higher = new.max > summary.max or np.isnan(summary.max)
+    lower = new.min < summary.min or (math.isnan(summary.min) and not math.isnan(new.min))
+    higher = new.max > summary.max or (math.isnan(summary.max) and not math.isnan(new.max))
     return Summary(
         last=new.last,
         last_step=new.last_step,
@@ -107,10 +108,8 @@ def sample(
 
 
 def _extremes(values: Values) -> tuple[int, int]:
-    """The positions of the smallest and the largest value."""
-    missing = np.isnan(values)
-    if not missing.any():
-        return int(values.argmin()), int(values.argmax())
-    if missing.all():
+    """The positions of the smallest and the largest value; NaN counts only if there is nothing else."""
+    numbers = np.flatnonzero(~np.isnan(values))
+    if not len(numbers):
         return 0, 0
-    return int(np.nanargmin(values)), int(np.nanargmax(values))
+    return int(numbers[values[numbers].argmin()]), int(numbers[values[numbers].argmax()])

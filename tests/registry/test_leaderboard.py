@@ -1,0 +1,125 @@
+"""The ranking, and the boards of a real registry."""
+
+from __future__ import annotations
+
+from tunix_rt.registry.leaderboard import Candidate, rank
+from tunix_rt.v1 import evaluation_pb2, job_service_pb2, registry_service_pb2
+
+
+def candidate(name, mean, half=0.01, identity=""):
+    return Candidate(name, f"runs/{name}", identity or name, mean, mean - half, mean + half)
+
+
+def ranks(*candidates):
+    return [(each.best.evaluation, each.rank) for each in rank(candidates)]
+
+
+def test_separate_intervals_rank_one_by_one():
+    assert ranks(candidate("a", 0.5), candidate("b", 0.9), candidate("c", 0.7)) == [
+        ("b", 1),
+        ("c", 2),
+        ("a", 3),
+    ]
+
+
+def test_entries_that_overlap_the_first_of_a_rank_share_it():
+    first, near, far = candidate("a", 0.9, 0.05), candidate("b", 0.82, 0.05), candidate("c", 0.76, 0.05)
+    # c overlaps b, but not a, with which the rank began; the next rank counts the entries before it.
+    assert ranks(first, near, far) == [("a", 1), ("b", 1), ("c", 3)]
+
+
+def test_touching_intervals_overlap():
+    first = Candidate("a", "runs/a", "a", 0.75, 0.5, 1.0)
+    second = Candidate("b", "runs/b", "b", 0.25, 0.0, 0.5)
+    assert ranks(first, second) == [("a", 1), ("b", 1)]
+
+
+def test_each_subject_stands_once_with_its_best_evaluation():
+    entries = rank([candidate("a", 0.5, identity="x"), candidate("b", 0.6, identity="x")])
+    assert [(each.best.evaluation, each.count) for each in entries] == [("b", 2)]
+
+
+def test_of_equal_evaluations_the_first_given_stands():
+    entries = rank([candidate("a", 0.5, identity="x"), candidate("b", 0.5, identity="x")])
+    assert entries[0].best.evaluation == "a"
+
+
+def test_no_evaluations_rank_to_nothing():
+    assert rank([]) == []
+
+
+async def evaluate(registry, subject, dataset, correct, total=200, **spec):
+    job = job_service_pb2.Job(
+        name="evaluations/",
+        evaluation=evaluation_pb2.EvaluationSpec(subject=subject, dataset=dataset, **spec),
+    )
+    made = await registry.jobs.EnqueueJob(job_service_pb2.EnqueueJobRequest(job=job))
+    return await registry.succeed_evaluation(made.name, correct, total)
+
+
+async def test_only_comparable_succeeded_evaluations_stand_on_a_board(registry):
+    dataset = (await registry.sealed_dataset()).name
+    base = await registry.model()
+    run = await registry.running(dataset=dataset, model=base)
+    await registry.succeed_run(run)
+    first = await evaluate(registry, base, dataset, 20)
+    await evaluate(registry, base, dataset, 10)
+    tuned = await evaluate(registry, run.name, dataset, 150)
+    await evaluate(registry, base, dataset, 190, format="tags")
+    queued = job_service_pb2.Job(
+        name="evaluations/", evaluation=evaluation_pb2.EvaluationSpec(subject=base, dataset=dataset)
+    )
+    await registry.jobs.EnqueueJob(job_service_pb2.EnqueueJobRequest(job=queued))
+
+    request = registry_service_pb2.GetLeaderboardRequest(dataset=dataset)
+    boards = (await registry.registry.GetLeaderboard(request)).boards
+    assert [board.spec.format for board in boards] == ["answer-line", "tags"]
+    assert boards[0].spec.subject == ""
+    assert [(e.rank, e.subject, e.evaluation, e.evaluation_count) for e in boards[0].entries] == [
+        (1, run.name, tuned.name, 1),
+        (2, base, first.name, 2),
+    ]
+    assert [e.weights_digest for e in boards[0].entries] == [tuned.weights_digest, first.weights_digest]
+    assert len({tuned.weights_digest, first.weights_digest, ""}) == 3
+
+    train = registry_service_pb2.GetLeaderboardRequest(dataset=dataset, split="train")
+    assert not (await registry.registry.GetLeaderboard(train)).boards
+    wrong = registry_service_pb2.GetLeaderboardRequest(dataset=dataset, split="none")
+    assert list((await registry.failure_of(registry.registry.GetLeaderboard(wrong))).fields) == ["split"]
+
+
+async def test_a_run_and_the_model_version_made_from_it_are_one_subject(registry):
+    dataset = (await registry.sealed_dataset()).name
+    run = await registry.running(dataset=dataset)
+    await registry.succeed_run(run)
+    artifacts = await registry.registry.ListArtifacts(
+        registry_service_pb2.ListArtifactsRequest(owner=run.name, kind="model")
+    )
+    request = registry_service_pb2.CreateModelVersionRequest(parent="models/tuned")
+    request.model_version.run = run.name
+    request.model_version.files.extend(artifacts.artifacts[0].files)
+    version = await registry.registry.CreateModelVersion(request)
+    await evaluate(registry, run.name, dataset, 100)
+    best = await evaluate(registry, version.name, dataset, 101, decoding=evaluation_pb2.Decoding())
+    board = await registry.registry.GetLeaderboard(
+        registry_service_pb2.GetLeaderboardRequest(dataset=dataset)
+    )
+    assert [(e.subject, e.evaluation, e.evaluation_count) for e in board.boards[0].entries] == [
+        (version.name, best.name, 2)
+    ]
+
+
+async def test_an_evaluation_cannot_end_with_items_missing(registry):
+    dataset = (await registry.sealed_dataset()).name
+    job = job_service_pb2.Job(
+        name="evaluations/",
+        evaluation=evaluation_pb2.EvaluationSpec(subject=await registry.model(), dataset=dataset),
+    )
+    await registry.jobs.EnqueueJob(job_service_pb2.EnqueueJobRequest(job=job))
+    claimed = await registry.claim("evaluation")
+    score = evaluation_pb2.Score(mean=1, low=0.9, high=1, count=10)
+    request = job_service_pb2.FinishJobRequest(
+        name=claimed.name, attempt=1, evaluation=evaluation_pb2.EvaluationResult(score=score)
+    )
+    failure = await registry.failure_of(registry.jobs.FinishJob(request))
+    assert list(failure.fields) == ["evaluation.score.count"]
