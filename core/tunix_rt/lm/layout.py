@@ -8,6 +8,7 @@ from typing import Any
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.errors import ModelError
 
+FLOAT_TYPES = frozenset({"F16", "BF16", "F32", "F64"})
 MAX_HEADER_BYTES = 100_000_000
 _OWN_CONFIG = "Use the config.json and the weights of one and the same model."
 
@@ -73,13 +74,21 @@ def header_length(prefix: bytes, *, source: str) -> int:
 
 
 def header_shapes(header: bytes, *, source: str) -> dict[str, tuple[int, ...]]:
-    """The tensors' shapes in a safetensors header. Raises ModelError if it is malformed."""
+    """The tensors' shapes in a safetensors header. Raises ModelError if it is malformed or not of floats."""
     try:
         entries: dict[str, Any] = json.loads(header)
-        return {
-            name: tuple(int(axis) for axis in entry["shape"])
-            for name, entry in entries.items()
-            if name != "__metadata__"
-        }
+        tensors = {name: entry for name, entry in entries.items() if name != "__metadata__"}
+        kinds = {name: str(entry["dtype"]) for name, entry in tensors.items()}
+        shapes = {name: tuple(int(axis) for axis in entry["shape"]) for name, entry in tensors.items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(source, "has a malformed header.", remedy="Export the file again.") from error
+    for name, kind in kinds.items():
+        check_float(name, kind, source=source)
+    return shapes
+
+
+def check_float(name: str, kind: str, *, source: str) -> None:
+    """Raise ModelError unless a tensor's safetensors type is one of floats."""
+    if kind not in FLOAT_TYPES:
+        problem = f"has numbers of type {kind}, which is not supported."
+        raise ModelError(f"{source}: {name}", problem, remedy="Use weights that are not quantised.")

@@ -25,6 +25,7 @@ class Projection(nnx.Module):
         self.lora_scale = 0.0
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Map x (rows, inputs) to (rows, outputs)."""
         y = x @ self.kernel[...]
         if self.lora_a is not None and self.lora_b is not None:
             y = y + (x @ self.lora_a[...]) @ self.lora_b[...] * jnp.float32(self.lora_scale)
@@ -39,6 +40,7 @@ class Norm(nnx.Module):
         self.eps = eps
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalise the last axis of x."""
         mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
         return x * jax.lax.rsqrt(mean_square + jnp.float32(self.eps)) * self.scale[...]
 

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from tunix_rt.lm.errors import ModelError
+from tunix_rt.lm.layout import check_float
 
-_FLOATS = {"F16", "BF16", "F32", "F64"}
 _AGAIN = "Download or export the file again."
 
 
@@ -74,9 +74,7 @@ def float_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         with safe_open(path, framework="numpy") as file:
             for name in file.keys():  # noqa: SIM118 (not a mapping)
                 part = file.get_slice(name)
-                if part.get_dtype() not in _FLOATS:
-                    problem = f"has numbers of type {part.get_dtype()}, which is not supported."
-                    raise ModelError(f"{path.name}: {name}", problem, remedy="Use the float weights.")
+                check_float(name, part.get_dtype(), source=path.name)
                 shapes[name] = tuple(part.get_shape())
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error

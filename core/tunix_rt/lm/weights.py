@@ -12,6 +12,7 @@ from flax import nnx
 
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.errors import ModelError
+from tunix_rt.lm.layout import check_tensors
 from tunix_rt.lm.lora import HF_MODULES, has_lora
 from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.model_files import (
@@ -24,7 +25,6 @@ from tunix_rt.lm.model_files import (
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-_OWN_CONFIG = "Use the config.json and the weights of one and the same model."
 
 
 def load_config(directory: Path | str) -> ModelConfig:
@@ -100,33 +100,6 @@ def export_tensors(model: Decoder) -> dict[str, np.ndarray]:
         value = np.asarray(flat[path][...])
         tensors[name] = np.ascontiguousarray(value.T if transposed else value)
     return tensors
-
-
-def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor that a model of this config has, in Hugging Face's order of axes."""
-    flat = _flat_parameters(Decoder(config, rngs=None))
-    shapes = {}
-    for name, path, transposed in _parameters(config):
-        shape = tuple(flat[path].shape)
-        shapes[name] = shape[::-1] if transposed else shape
-    return shapes
-
-
-def check_tensors(config: ModelConfig, found: Mapping[str, tuple[int, ...]], *, source: str) -> None:
-    """Raise ModelError that names every missing, unknown and wrongly shaped tensor."""
-    expected = tensor_shapes(config)
-    ignored = {"lm_head.weight"} if config.tie_word_embeddings else set()
-    missing = [name for name in expected if name not in found]
-    unknown = [name for name in found if name not in expected and name not in ignored]
-    unknown = [name for name in unknown if not name.endswith("rotary_emb.inv_freq")]
-    misshapen = [name for name in expected if name in found and found[name] != expected[name]]
-    problems = [f"missing: {', '.join(missing)}."] if missing else []
-    problems += [f"unknown: {', '.join(unknown)}."] if unknown else []
-    for name in misshapen:
-        problems.append(f"{name} is {list(found[name])}, config.json says {list(expected[name])}.")
-    if problems:
-        field = f"{source}: {', '.join(missing + unknown + misshapen)}"
-        raise ModelError(field, " ".join(problems), remedy=_OWN_CONFIG)
 
 
 def weight_files(folder: Path) -> list[Path]:

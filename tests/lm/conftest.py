@@ -1,0 +1,82 @@
+"""Models that the tests of tunix_rt.lm share; each is made once a session."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tunix_rt.lm.config import ModelConfig
+from tunix_rt.lm.gguf_import import import_smollm2
+from tunix_rt.lm.model import Decoder
+from tunix_rt.lm.tiny import make_tiny_model
+
+TEXTS = ("What is 3 + 4? 3 + 4 = 7. The answer is 7.", "Add 12 and 30: 12 + 30 = 42.") * 20
+
+
+@pytest.fixture(autouse=True)
+def strict_types() -> Iterator[None]:
+    """Make a silent widening of a type an error."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def smollm2_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2-135M-Instruct, imported from its package."""
+    directory = tmp_path_factory.mktemp("models") / "smollm2"
+    import_smollm2(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated model directory of two narrow layers."""
+    directory = tmp_path_factory.mktemp("models") / "tiny"
+    make_tiny_model(directory, TEXTS, seed=1, vocab_size=300, hidden_size=32, num_layers=2)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def lively_model() -> Decoder:
+    """A random model with large weights, so that its greedy outputs vary and stop at various places."""
+    config = ModelConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        max_positions=512,
+        tie_word_embeddings=False,
+    )
+    model = Decoder(config, rngs=nnx.Rngs(0))
+    for layer in model.layers:
+        for name in ("q", "k", "v", "o", "gate", "up", "down"):
+            projection = getattr(layer, name)
+            projection.kernel[...] = projection.kernel[...] * 20
+    return model
+
+
+Logits = Callable[[Decoder, list[int]], np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def full_logits() -> Logits:
+    """Logits (length, vocabulary) of a whole sequence without a cache, padded to 256 to compile once."""
+
+    @nnx.jit
+    def compute(model: Decoder, tokens: jax.Array, segments: jax.Array) -> jax.Array:
+        positions = jnp.arange(256, dtype=jnp.int32)[None]
+        return model.logits(model.hidden(tokens, positions, segments))
+
+    def logits(model: Decoder, ids: list[int]) -> np.ndarray:
+        tokens, segments = np.zeros((1, 256), np.int32), np.zeros((1, 256), np.int32)
+        tokens[0, : len(ids)], segments[0, : len(ids)] = ids, 1
+        return np.asarray(compute(model, jnp.asarray(tokens), jnp.asarray(segments)))[: len(ids)]
+
+    return logits

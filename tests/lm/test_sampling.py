@@ -1,0 +1,102 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tunix_rt.lm.sampling import Draws, Sampling, pick_tokens, restrict
+
+LOGITS = np.array([[2.0, 1.0, 0.0, -1.0, 3.0]], np.float32)
+pick = jax.jit(pick_tokens)
+
+
+def _draws(
+    rows: int, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, seed: int = 0
+) -> Draws:
+    def whole(value: int) -> jax.Array:
+        return jnp.full(rows, value, jnp.int32)
+
+    items = jnp.arange(rows, dtype=jnp.int32)
+    return Draws(
+        jnp.full(rows, temperature), whole(top_k), jnp.full(rows, top_p), whole(seed), items, whole(0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "kept"),
+    [
+        (0, 1.0, [0, 1, 2, 3, 4]),
+        (1, 1.0, [4]),
+        (3, 1.0, [0, 1, 4]),
+        (0, 0.5, [4]),
+        (0, 0.9, [0, 1, 4]),
+        (2, 0.99, [0, 4]),
+        (9, 1.0, [0, 1, 2, 3, 4]),
+    ],
+)
+def test_restrict_keeps_the_likeliest(top_k: int, top_p: float, kept: list[int]) -> None:
+    limited = jax.jit(restrict)(
+        jnp.asarray(LOGITS), jnp.array([top_k], jnp.int32), jnp.array([top_p], jnp.float32)
+    )
+    assert np.flatnonzero(np.isfinite(limited[0])).tolist() == kept
+
+
+def test_restrict_equals_a_sort_on_many_rows() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((6, 400), np.float32) * 3
+    top_k, top_p = (
+        np.array([0, 5, 50, 0, 7, 400], np.int32),
+        np.array([0.3, 1, 0.8, 0.95, 0.5, 1], np.float32),
+    )
+    limited = np.asarray(jax.jit(restrict)(jnp.asarray(logits), jnp.asarray(top_k), jnp.asarray(top_p)))
+    for row in range(6):
+        order = np.argsort(-logits[row])[: top_k[row] or 400]
+        mass = np.exp(logits[row][order]) / np.exp(logits[row][order]).sum()
+        before = np.cumsum(mass) - mass
+        assert set(np.flatnonzero(np.isfinite(limited[row]))) == set(order[before < top_p[row]])
+
+
+def test_temperature_zero_is_greedy() -> None:
+    logits = jnp.asarray(np.repeat(LOGITS, 20, axis=0))
+    assert pick(logits, _draws(20, temperature=0.0), jnp.zeros(20, jnp.int32)).tolist() == [4] * 20
+
+
+def test_draws_follow_the_tempered_distribution() -> None:
+    rows, temperature = 8_000, 2.0
+    logits = jnp.asarray(np.repeat(LOGITS, rows, axis=0))
+    tokens = pick(logits, _draws(rows, temperature=temperature), jnp.zeros(rows, jnp.int32))
+    expected = np.exp(LOGITS[0] / temperature) / np.exp(LOGITS[0] / temperature).sum()
+    np.testing.assert_allclose(np.bincount(tokens, minlength=5) / rows, expected, atol=0.02)
+
+
+def test_a_draw_depends_on_its_own_row_only() -> None:
+    logits = jnp.asarray(np.random.default_rng(1).standard_normal((4, 50), np.float32))
+    draws, places = _draws(4, seed=3, top_k=9), jnp.arange(4, dtype=jnp.int32)
+    together = pick(logits, draws, places)
+    alone = []
+    for row in range(4):
+        one = jax.tree.map(lambda each, row=row: each[row : row + 1], (logits, draws, places))
+        alone.append(int(pick(*one)[0]))
+    assert together.tolist() == alone
+
+
+def test_seed_item_and_place_each_change_the_draw() -> None:
+    flat = jnp.zeros((1, 1000))
+    base = _draws(1)
+    one = jnp.ones(1, jnp.int32)
+    cases = [
+        (base, one * 0),
+        (base, one),
+        (base._replace(seed=one), one * 0),
+        (base._replace(item=one), one * 0),
+        (base._replace(sample=one), one * 0),
+    ]
+    assert len({int(pick(flat, draws, places)[0]) for draws, places in cases}) == 5
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}],
+)
+def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        Sampling(**settings)
