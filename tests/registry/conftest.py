@@ -271,6 +271,22 @@ def make_database(postgres_url: str) -> Callable[[], str]:
     return make
 
 
+@pytest.fixture(scope="session")
+def free_databases() -> list[str]:
+    """Databases that earlier tests have emptied again."""
+    return []
+
+
+def empty(database: str) -> None:
+    """Removes all rows, but not the record of the migrations."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        tables = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'migrations'"
+        ).fetchall()
+        names = psycopg.sql.SQL(", ").join(psycopg.sql.Identifier(name) for (name,) in tables)
+        connection.execute(psycopg.sql.SQL("TRUNCATE {} RESTART IDENTITY").format(names))
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -284,12 +300,21 @@ async def cleanup() -> AsyncIterator[AsyncExitStack]:
 
 @pytest.fixture
 def open_registry(
-    cleanup: AsyncExitStack, make_database: Callable[[], str], tmp_path: Path
+    cleanup: AsyncExitStack,
+    make_database: Callable[[], str],
+    free_databases: list[str],
+    tmp_path: Path,
 ) -> Callable[..., Awaitable[Registry]]:
     """Starts a registry on port 0; on a database of its own unless one is given."""
 
+    def recycle(database: str) -> None:
+        empty(database)
+        free_databases.append(database)
+
     async def open_one(database: str = "", clock: Callable[[], datetime] = utc_now) -> Registry:
-        url = database or make_database()
+        url = database or (free_databases.pop() if free_databases else make_database())
+        if not database:
+            cleanup.callback(recycle, url)  # after the servers have stopped
         folder = tmp_path / "blobs"
         settings = Settings(database=url, blobs=f"file://{folder}", listen="127.0.0.1:0")
         server = await start(settings, clock=clock)

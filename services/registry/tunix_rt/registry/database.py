@@ -16,7 +16,6 @@ from tunix_rt.rpc.errors import Reason, Unavailable
 
 Row = dict[str, Any]
 POOL_SIZE = 10
-_CONNECT_SECONDS = 10
 _MIGRATION_LOCK = 7_303_014_421
 _MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
 
@@ -52,8 +51,9 @@ class Database:
     Every method raises Unavailable, reason DATABASE_UNAVAILABLE, while the database is away.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, connect_seconds: int = 10) -> None:
         self.url = url
+        self._connect_seconds = connect_seconds
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[DictRow]] | None = None
 
     async def open(self) -> None:
@@ -61,15 +61,15 @@ class Database:
         self._pool = AsyncConnectionPool(
             self.url,
             connection_class=psycopg.AsyncConnection[DictRow],
-            kwargs={"row_factory": dict_row, "connect_timeout": _CONNECT_SECONDS},
+            kwargs={"row_factory": dict_row, "connect_timeout": self._connect_seconds},
             min_size=1,
             max_size=POOL_SIZE,
-            timeout=_CONNECT_SECONDS,
+            timeout=self._connect_seconds,
             check=AsyncConnectionPool.check_connection,
             open=False,
         )
         with _translated():
-            await self._pool.open(wait=True, timeout=_CONNECT_SECONDS)
+            await self._pool.open(wait=True, timeout=self._connect_seconds)
             async with self._pool.connection() as connection:
                 await _migrate(connection, _migrations())
 
@@ -92,7 +92,7 @@ class Database:
         """The payloads that are notified on a channel, on a connection of its own."""
         with _translated():
             async with await psycopg.AsyncConnection.connect(
-                self.url, autocommit=True, connect_timeout=_CONNECT_SECONDS
+                self.url, autocommit=True, connect_timeout=self._connect_seconds
             ) as connection:
                 await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
                 yield (notice.payload async for notice in connection.notifies())
