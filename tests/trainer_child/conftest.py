@@ -91,7 +91,7 @@ class Jobs:
         """Run the child to its end; its outcome."""
         with directory.log.open("wb") as log:
             subprocess.run(
-                command(directory), env=self.environment, stdout=log, stderr=log, timeout=55, check=False
+                command(directory), env=self.environment, stdout=log, stderr=log, timeout=200, check=False
             )
         assert directory.outcome.exists(), directory.log.read_text()
         return read_json(directory.outcome)

@@ -11,6 +11,8 @@ from safetensors.numpy import load_file
 
 from tunix_rt.jobs.directory import JobDirectory, read_json
 
+pytestmark = pytest.mark.timeout(240)  # each starts up to three processes that import JAX
+
 TUNINGS = {"full": {"full": {}}, "lora": {"lora": {"rank": 4}}}
 STEPS = 24
 

@@ -83,42 +83,59 @@ def test_no_weighted_position_gives_zero():
     assert (float(loss), float(accuracy)) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("remat", [False, True])
-def test_packed_traces_give_the_loss_of_traces_alone(remat):
-    config = ModelConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        intermediate_size=32,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=4,
-        max_positions=64,
-    )
-    model = Decoder(config, rngs=nnx.Rngs(3))
+CONFIG = ModelConfig(
+    vocab_size=VOCABULARY,
+    hidden_size=16,
+    intermediate_size=32,
+    num_layers=1,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=4,
+    max_positions=64,
+)
+
+
+def examples_of_lengths(*lengths: int) -> list[Example]:
     random = np.random.default_rng(4)
     examples = []
-    for number, length in enumerate([9, 14, 6, 3]):
+    for number, length in enumerate(lengths):
         tokens = random.integers(0, VOCABULARY, length).astype(np.int32)
         weights = (np.arange(length) >= length // 3).astype(np.float32)
         examples.append(Example(str(number), tokens, weights))
+    return examples
 
-    def loss_and_gradient(rows):
-        batch = fill_batch(examples, rows, batch_size=len(rows), max_length=32)
-        arrays = batch_arrays(batch)
-        graph, state = nnx.split(model)
 
-        @jax.jit
-        @jax.value_and_grad
-        def graded(state):
-            merged = nnx.merge(graph, state)
-            hidden = merged.hidden(arrays["tokens"], arrays["positions"], arrays["segments"], remat=remat)
-            return completion_loss(hidden, merged.head_weight(), arrays["gathered"], train_head=True)[0]
+def loss_and_gradient(rows, remat=False):
+    """Of one decoder, for examples laid out in rows."""
+    graph, state = nnx.split(Decoder(CONFIG, rngs=nnx.Rngs(3)))
+    batch = fill_batch(examples_of_lengths(9, 14, 6, 3), rows, batch_size=len(rows), max_length=32)
+    arrays = batch_arrays(batch)
 
-        return graded(state)
+    @jax.jit
+    @jax.value_and_grad
+    def graded(state):
+        model = nnx.merge(graph, state)
+        hidden = model.hidden(arrays["tokens"], arrays["positions"], arrays["segments"], remat=remat)
+        return completion_loss(hidden, model.head_weight(), arrays["gathered"], train_head=True)[0]
 
-    packed, packed_gradient = loss_and_gradient([[0, 1, 2, 3]])
-    alone, alone_gradient = loss_and_gradient([[0], [1], [2], [3]])
-    assert abs(float(packed) - float(alone)) < 1e-5
-    for one, other in zip(jax.tree.leaves(packed_gradient), jax.tree.leaves(alone_gradient), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+    loss, gradient = graded(state)
+    return float(loss), jax.tree.leaves(gradient)
+
+
+@pytest.fixture(scope="module")
+def packed():
+    return loss_and_gradient([[0, 1, 2, 3]])
+
+
+def check_equal(one, other):
+    assert abs(one[0] - other[0]) < 1e-5
+    for left, right in zip(one[1], other[1], strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-5)
+
+
+def test_packed_traces_give_the_loss_and_gradient_of_traces_alone(packed):
+    check_equal(packed, loss_and_gradient([[0], [1], [2], [3]]))
+
+
+def test_remat_gives_the_same_loss_and_gradient(packed):
+    check_equal(packed, loss_and_gradient([[0, 1, 2, 3]], remat=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -133,14 +134,20 @@ def test_missing_tensor_is_named(jobs, tiny_model, tmp_path):
         run(jobs.make(SHORT, base=broken))
 
 
-def test_failure_is_an_outcome_and_exit_code_1(jobs):
+@pytest.fixture
+def keep_signals():
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_failure_is_an_outcome_and_exit_code_1(jobs, keep_signals, capsys):
     directory = jobs.make({"num_steps": 5})
-    assert jobs.run(directory) == {
-        "state": "failed",
-        "reason": "INVALID_FIELDS",
-        "message": "spec.json: num_steps: is unknown; remove it.",
-        "retryable": False,
-    }
+    assert main([str(directory.root)]) == 1
+    message = "spec.json: num_steps: is unknown; remove it."
+    outcome = {"state": "failed", "reason": "INVALID_FIELDS", "message": message, "retryable": False}
+    assert read_json(directory.outcome) == outcome
+    assert message in capsys.readouterr().out
 
 
 def test_child_needs_one_directory(capsys):
