@@ -67,6 +67,18 @@ async def test_two_runs_share_one_grid_and_show_only_what_differs(page: Page, si
     )
 
 
+async def test_list_of_runs_follows_a_live_run_and_keeps_the_selection(page: Page, site: str, registry):
+    await page.clock.install()
+    await page.goto(site)
+    row = page.locator("table.runs tr", has=page.get_by_role("link", name="live", exact=True))
+    await expect(row.locator(".state")).to_have_text("running")
+    await row.get_by_role("checkbox").check()
+    await registry.end_live_run()
+    await page.clock.fast_forward(5_000)
+    await expect(row.locator(".state")).to_have_text("succeeded")
+    await expect(row.get_by_role("checkbox")).to_be_checked()
+
+
 async def test_live_run_grows_and_ends_on_the_page(page: Page, site: str, registry):
     await page.goto(f"{site}/runs/live")
     await expect(page.locator("#log")).to_contain_text("step 3 loss")

@@ -43,7 +43,8 @@ class Pages:
     async def runs(self, request: Request) -> Response:
         """Runs and leaderboards."""
         overview = await reads.read_overview(self._registry, request.query_params.get("page_token", ""))
-        return self.page("runs.html", overview=overview, now=time.time(), run_time=text.run_time)
+        live = any(run.status.state not in TERMINAL for run in overview.runs)
+        return self.page("runs.html", overview=overview, live=live, now=time.time(), run_time=text.run_time)
 
     async def run(self, request: Request) -> Response:
         """One run, live while it runs."""

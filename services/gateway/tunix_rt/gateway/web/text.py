@@ -95,6 +95,13 @@ def spec_text(spec: evaluation_pb2.EvaluationSpec) -> str:
     return " · ".join(part for part in parts if part)
 
 
+def shown_output(output: str) -> str:
+    """What a model wrote; says so where there is nothing to see."""
+    if output.strip():
+        return output
+    return f"({len(output)} characters of white space)" if output else "(empty)"
+
+
 def page_of(name: str) -> str:
     """The path of the page of a run or an evaluation; empty for anything else."""
     return f"/{name}" if name.startswith(("runs/", "evaluations/")) else ""
@@ -110,4 +117,5 @@ FILTERS: dict[str, Any] = {
     "p_value": p_value_text,
     "spec_text": spec_text,
     "page_of": page_of,
+    "shown_output": shown_output,
 }

@@ -7,7 +7,7 @@ const charts = (() => {
   const MAX_POINTS = 1000;
 
   function layout(several) {
-    const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), zeroline: false, automargin: true, tickfont: { size: 11 }, exponentformat: "e" };
+    const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), zeroline: false, automargin: true, tickfont: { size: 11 }, exponentformat: "e", minexponent: 5, separatethousands: true };
     return {
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",

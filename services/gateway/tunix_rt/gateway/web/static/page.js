@@ -20,22 +20,25 @@ if (!location.pathname.startsWith("/sign-in")) {
   setInterval(() => document.hidden || showServices(), 15000);
 }
 
-for (const element of document.querySelectorAll("time[data-time]")) {
-  const seconds = Number(element.dataset.time);
-  if (!seconds) continue;
-  const date = new Date(seconds * 1000);
-  const sameDay = date.toDateString() === new Date().toDateString();
-  element.title = element.textContent;
-  element.textContent = sameDay
-    ? date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })
-    : date.toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
+function showLocalTimes() {
+  for (const element of document.querySelectorAll("time[data-time]")) {
+    const seconds = Number(element.dataset.time);
+    if (!seconds) continue;
+    const date = new Date(seconds * 1000);
+    const sameDay = date.toDateString() === new Date().toDateString();
+    element.title ||= element.textContent;
+    element.textContent = sameDay
+      ? date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })
+      : date.toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
+  }
 }
+showLocalTimes();
 
 const form = document.getElementById("compare-form");
 if (form) {
   const chosen = []; // in the order of the clicks: the first is the baseline
   const bar = document.getElementById("compare-bar");
-  const boxes = [...form.querySelectorAll('input[name="subject"]')];
+  const boxes = () => form.querySelectorAll('input[name="subject"]');
   const show = () => {
     if (!bar) return;
     bar.classList.toggle("some", chosen.length > 0);
@@ -49,7 +52,7 @@ if (form) {
     const place = chosen.indexOf(value);
     if (checked && place < 0) chosen.push(value);
     if (!checked && place >= 0) chosen.splice(place, 1);
-    for (const box of boxes) if (box.value === value) box.checked = checked;
+    for (const box of boxes()) if (box.value === value) box.checked = checked;
     show();
   });
   form.addEventListener("submit", (event) => {
@@ -59,7 +62,21 @@ if (form) {
   });
   window.addEventListener("pageshow", () => {
     chosen.length = 0;
-    for (const box of boxes) if (box.checked && !chosen.includes(box.value)) chosen.push(box.value);
+    for (const box of boxes()) if (box.checked && !chosen.includes(box.value)) chosen.push(box.value);
     if (chosen.length) show();
   });
+
+  // While a run is queued or running, its row is drawn again every 5 s.
+  const table = form.querySelector("table.runs");
+  const timer = table?.dataset.live === "yes" && setInterval(async () => {
+    if (document.hidden) return;
+    const response = await fetch(location.href).catch(() => null);
+    if (!response?.ok) return;
+    const fresh = new DOMParser().parseFromString(await response.text(), "text/html").querySelector("table.runs");
+    if (!fresh) return;
+    table.tBodies[0].replaceWith(fresh.tBodies[0]);
+    for (const box of boxes()) box.checked = chosen.includes(box.value);
+    showLocalTimes();
+    if (fresh.dataset.live === "no") clearInterval(timer);
+  }, 5000);
 }
