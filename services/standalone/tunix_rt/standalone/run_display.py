@@ -66,7 +66,7 @@ class _PlainLines:
         now = time.monotonic()
         if force or now - self._printed >= _PLAIN_SECONDS:
             self._printed = now
-            errors.print(summary_line(self._view), markup=False)
+            errors.print(summary_line(self._view), markup=False, soft_wrap=True)
 
 
 def summary_line(view: RunView) -> str:

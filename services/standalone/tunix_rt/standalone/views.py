@@ -142,7 +142,8 @@ def outcome_text(outcomes: evaluation_pb.OutcomeCounts) -> str:
 def fields_table(rows: Iterable[tuple[str, str | Text]]) -> Table:
     """Names and values in two columns; values are shown as they are."""
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(name, Text(value) if isinstance(value, str) else value)
     return table

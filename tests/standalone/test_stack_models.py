@@ -1,0 +1,137 @@
+"""Models through the command line and a real stack: import, train, evaluate, generate, download."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.timeout(240)
+
+SPEC = """
+steps: 4
+batch_size: 2
+max_length: 256
+full: {}
+optimizer: {learning_rate: 1e-3}
+checkpoint_every: 2
+evaluate_after:
+  - dataset: datasets/golden
+    decoding: {max_tokens: 8}
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tunix_rt.lm.tiny import make_tiny_model
+    from tunix_rt.traces.golden import golden_v2
+    from tunix_rt.traces.text import completion_text
+
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    texts = [text for trace in golden_v2() for text in (trace.prompt, completion_text(trace))]
+    make_tiny_model(folder, texts, seed=1, hidden_size=64, num_layers=2)
+    return folder
+
+
+@pytest.fixture
+def model(command: Callable, tiny_directory: Path) -> str:
+    return str(command("models", "import", str(tiny_directory), "--id", "tiny", "--json").json["name"])
+
+
+@pytest.fixture
+def dataset(command: Callable) -> str:
+    return str(command("datasets", "create", "golden", "--generator", "golden@2", "--json").json["name"])
+
+
+def test_the_same_model_again_is_the_same_version(
+    command: Callable, model: str, tiny_directory: Path
+) -> None:
+    again = command("models", "import", str(tiny_directory), "--id", "tiny", "--json").json
+    assert again["name"] == model == "models/tiny/versions/v1"
+    assert again["provenance"]["conversion"]
+    assert again["architecture"] == "LlamaForCausalLM"
+
+
+def test_a_model_with_a_missing_tensor_is_named_and_not_created(
+    command: Callable, tiny_directory: Path, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_directory, broken)
+    tensors = load_file(broken / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, broken / "model.safetensors")
+    answer = command("models", "import", str(broken), "--id", "broken", "--json")
+    assert answer.error["reason"] == "MODEL_INVALID"
+    assert "model.layers.1.mlp.up_proj.weight" in json.dumps(answer.error["violations"])
+    listed = command("models", "list", "--json").json
+    assert not [v for v in listed.get("model_versions", []) if v["name"].startswith("models/broken/")]
+
+
+def test_a_download_is_byte_for_byte_what_was_imported(
+    command: Callable, model: str, tiny_directory: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out"
+    answer = command("models", "download", "tiny", str(target), "--json").json
+    assert {file["path"] for file in answer["files"]} >= {"config.json", "model.safetensors"}
+    for file in answer["files"]:
+        assert hashlib.sha256((target / file["path"]).read_bytes()).hexdigest() == file["sha256"]
+    weights = "model.safetensors"
+    assert (target / weights).read_bytes() == (tiny_directory / weights).read_bytes()
+
+
+def test_a_spec_with_unknown_fields_creates_no_run(
+    command: Callable, model: str, dataset: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("num_steps: 5\nbatch_size: 2\n")
+    answer = command("train", "--spec", str(path), "--model", model, "--dataset", dataset, "--json")
+    assert [violation["field"] for violation in answer.error["violations"]] == ["spec.num_steps"]
+
+
+def test_zero_steps_are_refused_by_the_trainer(command: Callable, model: str, dataset: str) -> None:
+    answer = command("train", "--model", model, "--dataset", dataset, "--steps", "0", "--json")
+    assert answer.error["code"] == "INVALID_ARGUMENT"
+    assert any("steps" in violation["field"] for violation in answer.error["violations"])
+
+
+def test_the_loop_from_a_spec_to_a_comparison(
+    command: Callable, model: str, dataset: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(SPEC)
+    base = command("evaluate", model, "--dataset", dataset, "--max-tokens", "8", "--json").json
+    assert base["result"]["score"]["count"] == "11"
+    run = command(
+        "train", "--spec", str(path), "--model", "tiny", "--dataset", "golden", "--id", "four", "--json"
+    )
+    assert run.json["status"]["state"] == "JOB_STATE_SUCCEEDED"
+    assert {metric["metric"]: metric["count"] for metric in run.json["metrics"]}["train/loss"] == "4"
+    watched = command("runs", "watch", "four", "--json").out.splitlines()
+    assert json.loads(watched[0])["run"]["name"] == "runs/four"
+    assert command("runs", "cancel", "four", "--json").json["status"]["state"] == "JOB_STATE_SUCCEEDED"
+    shown = command("runs", "watch", "four")
+    assert "succeeded" in shown.out
+    evaluated = command("evaluate", "four", "--dataset", "golden", "--max-tokens", "8")
+    assert "of 11 items" in evaluated.out
+    board = command("leaderboard", "golden")
+    assert "runs/four" in board.out
+    assert model in board.out
+    compared = command("compare", "tiny", "four")
+    assert "exact McNemar p = " in compared.out
+    assert command("compare", "tiny", "four", "--json").json["pairs"][0]["count"] == 11
+    spoken = command("generate", "four", "What is 2 + 2?", "--max-tokens", "4", "--json").out.splitlines()
+    assert json.loads(spoken[-1])["finish_reason"] in {"stop", "length"}
+    weights = command("models", "download", "runs/four", str(tmp_path / "tuned"), "--json").json
+    assert weights["digest"] == run.json["weights_digest"]
+
+
+def test_an_unknown_subject_is_neither_a_run_nor_a_model(command: Callable, dataset: str) -> None:
+    answer = command("evaluate", "nobody", "--dataset", dataset, "--json")
+    assert answer.error["code"] == "NOT_FOUND"
+    assert "neither a run nor a model" in answer.error["message"]
