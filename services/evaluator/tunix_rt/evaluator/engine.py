@@ -61,7 +61,7 @@ class Engine:
         if isinstance(command, Cancel):
             self._deferred = deque(each for each in self._deferred if each.request != command.request)
             self._residents.cancel(command.request)
-        elif self._deferred:
+        elif any(each.request == command.request for each in self._deferred):
             self._deferred.append(command)
         else:
             self._try(command)

@@ -18,6 +18,7 @@ from tunix_rt.evaluator.results import failed_item, predictions_jsonl, scored_it
 from tunix_rt.evaluator.spec import complete_spec, engine_decoding
 from tunix_rt.evaluator.subjects import (
     DatasetStore,
+    contaminated_count,
     contamination,
     refuse_contamination,
     require_split,
@@ -77,8 +78,7 @@ class Evaluator:
         scores, rate = await self._scores(claimed, spec, subject, traces)
         _require_some(scores)
         await self._store_predictions(claimed, scores)
-        contaminated = found.exact + found.normalised
-        return summarise(scores, tokens_per_second=rate, contaminated_count=contaminated)
+        return summarise(scores, tokens_per_second=rate, contaminated_count=contaminated_count(found))
 
     async def _scores(
         self, claimed: ClaimedJob, spec: EvaluationSpec, subject: Subject, traces: Sequence[Trace]

@@ -11,7 +11,8 @@ from tunix_rt.jobs.worker import ClaimedJob
 from tunix_rt.v1 import job_service_pb2 as pb
 from tunix_rt.v1.evaluation_pb2 import ItemScore
 
-_BATCH = 200  # of at most 1000; a score carries prompt and output
+_BATCH_ITEMS = 500
+_BATCH_BYTES = 4 * 1024 * 1024  # a score carries prompt and output
 
 
 class Recorder:
@@ -59,7 +60,8 @@ class Recorder:
             await self._changed.wait()
             self._changed.clear()
             while self._waiting:
-                batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+                size = batch_size(self._waiting)
+                batch, self._waiting = self._waiting[:size], self._waiting[size:]
                 await self._store(batch)
             if self._closing:
                 return
@@ -74,3 +76,13 @@ class Recorder:
             until=self._claimed.lease_lost,
         )
         self._claimed.progress += len(batch)
+
+
+def batch_size(scores: list[ItemScore]) -> int:
+    """How many of the first scores fit one call; one always does."""
+    room = _BATCH_BYTES
+    for index, score in enumerate(scores[:_BATCH_ITEMS]):
+        room -= score.ByteSize()
+        if room < 0:
+            return max(index, 1)
+    return min(len(scores), _BATCH_ITEMS)

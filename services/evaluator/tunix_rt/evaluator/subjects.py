@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,17 @@ async def contamination(subject: Subject, items: Sequence[Trace], datasets: Data
     seen: list[Trace] = []
     for name, split in sorted({(run.spec.dataset, run.spec.train_split) for run in subject.training_runs}):
         seen += await datasets.traces(await datasets.get(name), split or "train")
-    return find_contamination(seen, items)
+    return await asyncio.to_thread(find_contamination, seen, items)
+
+
+def contaminated_count(found: Contamination) -> int:
+    """How many items are also in the training data, in the same or nearly the same words."""
+    return found.exact + found.normalised + found.near
 
 
 def refuse_contamination(found: Contamination, subject: str) -> None:
     """Raises FailedPrecondition, reason CONTAMINATED, that counts the items and shows some."""
-    count = found.exact + found.normalised
+    count = contaminated_count(found)
     shown = "; ".join(
         f"item {each.eval_id} is training trace {each.train_id} (`{each.prompt[:120]}`)"
         for each in found.examples[:_SHOWN_EXAMPLES]
@@ -80,7 +86,13 @@ def refuse_contamination(found: Contamination, subject: str) -> None:
         Reason.CONTAMINATED,
         f"{count} of {found.eval_items} items also occur in the training data of `{subject}`: {shown}. "
         "Evaluate on another dataset or split, or set `allow_contamination`.",
-        {"resource": subject, "count": count, "exact": found.exact, "normalised": found.normalised},
+        {
+            "resource": subject,
+            "count": count,
+            "exact": found.exact,
+            "normalised": found.normalised,
+            "near": found.near,
+        },
     )
 
 

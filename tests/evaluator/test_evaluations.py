@@ -1,0 +1,216 @@
+"""Evaluations from request to result, through a real registry, worker and engine."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import uuid
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from tunix_rt.blobs.directory import DirectoryBlobs
+from tunix_rt.evaluator.evaluation import Evaluator
+from tunix_rt.jobs.worker import ClaimedJob
+from tunix_rt.rpc.status import reason_of
+from tunix_rt.v1 import dataset_pb2, registry_service_pb2
+from tunix_rt.v1.evaluation_pb2 import Decoding, Evaluation, EvaluationSpec, ItemScore
+from tunix_rt.v1.evaluator_service_pb2 import CancelEvaluationRequest, CreateEvaluationRequest
+from tunix_rt.v1.job_pb2 import JobState
+from tunix_rt.v1.job_service_pb2 import Job
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+
+TRACES = [
+    dataset_pb2.Trace(
+        id=f"t{number}",
+        prompt=f"What is {number} + {number}?",
+        steps=[dataset_pb2.Step(type="compute", content=f"{number} + {number} = {2 * number}")],
+        final_answer=str(2 * number),
+    )
+    for number in range(600)
+]
+SHORT = Decoding(max_tokens=8)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def tiny(stack: Any) -> str:
+    return await stack.make_model()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def dataset(stack: Any) -> dataset_pb2.Dataset:
+    return await stack.make_dataset(TRACES)
+
+
+def size_of(dataset: dataset_pb2.Dataset, split: str) -> int:
+    return next(each.trace_count for each in dataset.splits if each.name == split)
+
+
+def facts(items: list[ItemScore]) -> list[ItemScore]:
+    """The items without what a clock decides."""
+    for item in items:
+        item.ClearField("latency")
+    return items
+
+
+async def test_every_item_of_the_split_is_scored(stack: Any, tiny: str, dataset: Any) -> None:
+    made = await stack.evaluate(subject=tiny, dataset=dataset.name, decoding=SHORT, limit=20)
+    assert made.spec.split == "test"
+    done = await stack.ended(made.name)
+    assert done.status.state == JobState.JOB_STATE_SUCCEEDED, done.status.error.message
+    items = await stack.item_scores(made.name)
+    assert [item.position for item in items] == list(range(20))
+    assert all(item.prompt and item.expected_answer and item.completion_tokens for item in items)
+    assert all(item.latency.ToMicroseconds() > 0 for item in items)
+    counts, result = done.result.outcomes, done.result
+    total = counts.correct + counts.wrong + counts.no_answer + counts.truncated + counts.failed
+    assert (total, result.score.count, counts.failed) == (20, 20, 0)
+    assert result.score.mean == counts.correct / 20
+    assert result.completion_tokens == sum(item.completion_tokens for item in items)
+    assert (done.status.progress, done.status.progress_total) == (20, 20)
+    version = await stack.registry.GetModelVersion(registry_service_pb2.GetModelVersionRequest(name=tiny))
+    assert done.weights_digest == version.digest
+
+
+async def test_predictions_are_kept_as_an_artifact(stack: Any, tiny: str, dataset: Any) -> None:
+    made = await stack.evaluate(subject=tiny, dataset=dataset.name, decoding=SHORT, limit=5)
+    await stack.ended(made.name)
+    request = registry_service_pb2.ListArtifactsRequest(owner=made.name)
+    (artifact,) = (await stack.registry.ListArtifacts(request)).artifacts
+    assert (artifact.kind, [file.path for file in artifact.files]) == ("predictions", ["predictions.jsonl"])
+    read = registry_service_pb2.ReadBlobRequest(sha256=artifact.files[0].sha256)
+    data = b"".join([each.data async for each in stack.registry.ReadBlob(read)])
+    assert hashlib.sha256(data).hexdigest() == artifact.files[0].sha256
+    items = await stack.item_scores(made.name)
+    predictions = [json.loads(line)["prediction"] for line in data.decode().splitlines()]
+    assert predictions == [item.output for item in items]
+
+
+async def test_an_evaluation_survives_the_death_of_the_engine(stack: Any, tiny: str, dataset: Any) -> None:
+    spec = {"subject": tiny, "dataset": dataset.name, "decoding": Decoding(max_tokens=40)}
+    undisturbed = await stack.evaluate(**spec)
+    expected = await stack.ended(undisturbed.name)
+    disturbed = await stack.evaluate(**spec)
+
+    async def some_are_stored() -> bool:
+        return len(await stack.item_scores(disturbed.name)) > 0
+
+    await stack.eventually(some_are_stored)
+    os.kill(stack.running.engine.pid, signal.SIGKILL)
+    done = await stack.ended(disturbed.name)
+    assert done.status.state == JobState.JOB_STATE_SUCCEEDED, done.status.error.message
+    assert done.status.attempt == 2
+    items = facts(await stack.item_scores(disturbed.name))
+    assert len(items) == size_of(dataset, "test")
+    assert items == facts(await stack.item_scores(undisturbed.name))
+    assert done.result.score == expected.result.score
+    assert done.result.outcomes == expected.result.outcomes
+
+
+async def test_a_running_evaluation_can_be_cancelled(stack: Any, tiny: str, dataset: Any) -> None:
+    made = await stack.evaluate(subject=tiny, dataset=dataset.name, decoding=SHORT, limit=2)
+    await stack.ended(made.name)  # the engine runs now
+    os.kill(stack.running.engine.pid, signal.SIGSTOP)
+    try:
+        made = await stack.evaluate(subject=tiny, dataset=dataset.name, decoding=SHORT)
+
+        async def in_the_engine() -> bool:
+            return stack.running.engine.open_requests == 1
+
+        await stack.eventually(in_the_engine)
+        await stack.evaluator.CancelEvaluation(CancelEvaluationRequest(name=made.name))
+        done = await stack.ended(made.name)
+    finally:
+        os.kill(stack.running.engine.pid, signal.SIGCONT)
+    assert done.status.state == JobState.JOB_STATE_CANCELLED
+    assert stack.running.engine.open_requests == 0
+
+
+@pytest.mark.parametrize("event", ["stopping", "lease_lost"])
+async def test_an_attempt_that_must_end_early_gives_its_job_back(
+    stack: Any, tiny: str, dataset: Any, tmp_path: Path, event: str
+) -> None:
+    evaluator = Evaluator(
+        stack.registry, stack.jobs, DirectoryBlobs(tmp_path), stack.running.engine, tmp_path / "work"
+    )
+    spec = EvaluationSpec(subject=tiny, dataset=dataset.name)
+    claimed = ClaimedJob(Job(name="evaluations/e", evaluation=spec), asyncio.Event())
+    getattr(claimed, event).set()
+    assert (await evaluator.handle(claimed)).WhichOneof("outcome") == "released"
+
+
+async def test_items_that_do_not_fit_are_counted_as_failed(stack: Any, tiny: str) -> None:
+    long = dataset_pb2.Trace(id="long", prompt="Add " + "7 + " * 400 + "7.", final_answer="2807")
+    splits = [dataset_pb2.Split(name="test", fraction=1.0)]
+    made = await stack.make_dataset([long, *TRACES[:3]], splits=splits)
+    created = await stack.evaluate(subject=tiny, dataset=made.name, decoding=SHORT)
+    done = await stack.ended(created.name)
+    assert done.status.state == JobState.JOB_STATE_SUCCEEDED
+    assert (done.result.outcomes.failed, done.result.score.count) == (1, 4)
+    outcomes = {item.trace_id: item.outcome for item in await stack.item_scores(created.name)}
+    assert outcomes["long"] == ItemScore.FAILED
+    alone = await stack.make_dataset([long], splits=splits)
+    failed = await stack.ended((await stack.evaluate(subject=tiny, dataset=alone.name)).name)
+    assert failed.status.state == JobState.JOB_STATE_FAILED
+    assert "None of the 1 items" in failed.status.error.message
+
+
+async def test_items_of_the_training_data_are_refused_unless_allowed(
+    stack: Any, tiny: str, dataset: Any
+) -> None:
+    run = await stack.enqueue_run(tiny, dataset.name)
+    unfinished = EvaluationSpec(subject=run, dataset=dataset.name)
+    request = CreateEvaluationRequest(evaluation=Evaluation(spec=unfinished), request_id=str(uuid.uuid4()))
+    failure = await stack.failure_of(stack.evaluator.CreateEvaluation(request))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "RUN_NOT_FINISHED")
+
+    await stack.succeed_run(run)
+    seen = {"subject": run, "dataset": dataset.name, "split": "train", "decoding": SHORT, "limit": 4}
+    refused = await stack.ended((await stack.evaluate(**seen)).name)
+    assert refused.status.state == JobState.JOB_STATE_FAILED
+    assert reason_of(refused.status.error) == "CONTAMINATED"
+    assert refused.status.error.message.startswith("4 of 4 items")
+    assert "What is " in refused.status.error.message
+    assert refused.status.attempt == 1
+
+    allowed = await stack.ended((await stack.evaluate(**seen, allow_contamination=True)).name)
+    assert allowed.result.contaminated_count == 4
+    held_out = {"subject": run, "dataset": dataset.name, "decoding": SHORT, "limit": 4}
+    clean = await stack.ended((await stack.evaluate(**held_out)).name)
+    assert clean.status.state == JobState.JOB_STATE_SUCCEEDED
+    assert clean.result.contaminated_count == 0
+
+
+async def test_a_request_is_checked_before_it_is_queued(stack: Any, tiny: str, dataset: Any) -> None:
+    async def failure(**spec: Any) -> Any:
+        given = {"subject": tiny, "dataset": dataset.name, **spec}
+        request = CreateEvaluationRequest(
+            evaluation=Evaluation(spec=EvaluationSpec(**given)), request_id=str(uuid.uuid4())
+        )
+        return await stack.failure_of(stack.evaluator.CreateEvaluation(request))
+
+    bad = await failure(subject="models/tiny", limit=-1)
+    assert bad.fields == ["evaluation.spec.limit", "evaluation.spec.subject"]
+    missing = await failure(subject="models/tiny/versions/v99")
+    assert (missing.code, missing.reason) == (grpc.StatusCode.NOT_FOUND, "RESOURCE_NOT_FOUND")
+    assert (await failure(dataset="datasets/none")).code == grpc.StatusCode.NOT_FOUND
+    empty = await failure(split="validation")
+    assert (empty.code, empty.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "SPLIT_EMPTY")
+    assert "train (" in empty.message
+    opened = await stack.make_dataset(TRACES[:3], seal=False)
+    assert (await failure(dataset=opened.name)).reason == "DATASET_NOT_SEALED"
+
+
+async def test_a_repeated_request_makes_one_evaluation(stack: Any, tiny: str, dataset: Any) -> None:
+    spec = EvaluationSpec(subject=tiny, dataset=dataset.name, decoding=SHORT, limit=1)
+    request = CreateEvaluationRequest(evaluation=Evaluation(spec=spec), request_id=str(uuid.uuid4()))
+    first = await stack.evaluator.CreateEvaluation(request)
+    assert (await stack.evaluator.CreateEvaluation(request)).name == first.name
+    await stack.ended(first.name)
