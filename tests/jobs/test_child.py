@@ -21,7 +21,7 @@ root = Path(sys.argv[1])
 what = (root / "spec.json").read_text()
 if what == "ignore":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print("started", os.environ.get("MARK"), os.getpgrp() == os.getpid(), flush=True)
+print("started", os.environ.get("MARK"), "TUNIX_RT_BLOBS" in os.environ, os.getpgrp() == os.getpid(), flush=True)
 if what == "exit":
     print("bye", file=sys.stderr)
     sys.exit(3)
@@ -35,6 +35,7 @@ while True:
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobDirectory:
     (tmp_path / "jobs_child_program.py").write_text(PROGRAM)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("TUNIX_RT_BLOBS", "s3://key:secret@host/bucket")
     root = tmp_path / "job"
     root.mkdir()
     os.mkfifo(root / "ready")
@@ -54,7 +55,7 @@ async def ready(directory: JobDirectory) -> None:
 async def test_output_goes_to_the_log_and_the_exit_is_told(directory: JobDirectory) -> None:
     child = await start(directory, "exit")
     assert await child.wait() == Exit(3)
-    assert directory.log.read_text() == "started here True\nbye\n"
+    assert directory.log.read_text() == "started here False True\nbye\n"
     child.terminate()
     child.kill()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tunix_rt.jobs.directory import JobDirectory, metric_line
 from tunix_rt.jobs.outbox import Shipped
@@ -123,6 +124,26 @@ async def test_a_shutdown_gives_the_run_back_and_the_next_worker_goes_on(bench: 
     bench.stop = asyncio.Event()
     await bench.run_until(name)
     assert await bench.points(name) == [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5), (2, 6)]
+    assert await bench.curve(name) == STEPS
+
+
+async def test_a_shutdown_while_the_registry_is_away_ends_and_loses_nothing(
+    bench: Any, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunix_rt.trainer.supervisor._DRAIN_SECONDS", 0.5)
+    monkeypatch.setattr("tunix_rt.jobs.worker._SHUTDOWN_SECONDS", 0.5)
+    bench.stop_seconds = 0.5
+    name, gate = await bench.queue(spec), bench.gate(3)
+    working = asyncio.ensure_future(bench.worker().run(bench.stop))
+    await gate.reached()
+    await bench.registry.stop()
+    bench.stop.set()
+    async with asyncio.timeout(20):
+        await working
+    assert children_of(bench.work) == []
+    await bench.registry.start()
+    bench.stop = asyncio.Event()
+    await bench.run_until(name)
     assert await bench.curve(name) == STEPS
 
 

@@ -42,7 +42,11 @@ class Child:
     async def start(
         cls, module: str, directory: JobDirectory, *, environment: Mapping[str, str] | None = None
     ) -> Child:
-        """Starts the module; `environment` is added to that of this process."""
+        """Starts the module with `environment` and that of this process, less its own settings.
+
+        Settings, `TUNIX_RT_…`, hold keys that a child has no use for.
+        """
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TUNIX_RT_")}
         with directory.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -56,7 +60,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+                env={**inherited, "PYTHONUNBUFFERED": "1", **(environment or {})},
                 start_new_session=True,
             )
         return cls(process)

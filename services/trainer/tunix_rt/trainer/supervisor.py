@@ -83,7 +83,11 @@ class Supervisor:
         if not await _unless_interrupted(claimed, self._workspace.prepare(claimed)):
             end: Ending | pb.FinishJobRequest = interrupted(claimed)
         else:
-            end = await self._train(claimed, directory)
+            try:
+                end = await self._train(claimed, directory)
+            except LeaseLost:
+                await self._workspace.remove(claimed, all_attempts=False)
+                raise
         if isinstance(end, pb.FinishJobRequest):
             get_logger().warning("failed; its directory is kept", directory=str(directory.root))
             return end

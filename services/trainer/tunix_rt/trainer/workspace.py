@@ -60,8 +60,10 @@ class Workspace:
 
     async def remove(self, claimed: ClaimedJob, *, all_attempts: bool) -> None:
         """Removes the directory of an attempt, or those of all attempts of its run."""
-        root = self._run(claimed) if all_attempts else self.directory(claimed).root
-        await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
+        run, attempt = self._run(claimed), self.directory(claimed).root
+        await asyncio.to_thread(shutil.rmtree, run if all_attempts else attempt, ignore_errors=True)
+        if run.is_dir() and not any(run.iterdir()):
+            run.rmdir()
 
     def _run(self, claimed: ClaimedJob) -> Path:
         return self._work / "runs" / resource_id(claimed.name)
