@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.resources import files
 from typing import Any
 
@@ -16,6 +16,7 @@ from tunix_rt.rpc.errors import Reason, Unavailable
 
 Row = dict[str, Any]
 POOL_SIZE = 10
+_RECONNECT_SECONDS = 4.0
 _MIGRATION_LOCK = 7_303_014_421
 _MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
 
@@ -51,7 +52,7 @@ class Database:
     Every method raises Unavailable, reason DATABASE_UNAVAILABLE, while the database is away.
     """
 
-    def __init__(self, url: str, *, connect_seconds: int = 10) -> None:
+    def __init__(self, url: str, *, connect_seconds: int = 5) -> None:
         self.url = url
         self._connect_seconds = connect_seconds
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[DictRow]] | None = None
@@ -61,11 +62,15 @@ class Database:
         self._pool = AsyncConnectionPool(
             self.url,
             connection_class=psycopg.AsyncConnection[DictRow],
-            kwargs={"row_factory": dict_row, "connect_timeout": self._connect_seconds},
+            kwargs={
+                "row_factory": dict_row,
+                "autocommit": True,
+                "connect_timeout": self._connect_seconds,
+            },
             min_size=1,
             max_size=POOL_SIZE,
             timeout=self._connect_seconds,
-            check=AsyncConnectionPool.check_connection,
+            reconnect_timeout=_RECONNECT_SECONDS,
             open=False,
         )
         with _translated():
@@ -81,11 +86,25 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """A transaction that commits at the end of the block and rolls back at an exception."""
+        with _translated():
+            async with AsyncExitStack() as stack:
+                yield Transaction(await self._begin(stack))
+
+    async def _begin(self, stack: AsyncExitStack) -> psycopg.AsyncConnection[DictRow]:
+        """A connection on which BEGIN has worked; those that died in the pool are replaced on the way."""
         if self._pool is None:
             raise RuntimeError("the database is not open")
-        with _translated():
-            async with self._pool.connection() as connection:
-                yield Transaction(connection)
+        for _ in range(POOL_SIZE):
+            trial = AsyncExitStack()
+            connection = await trial.enter_async_context(self._pool.connection())
+            try:
+                await trial.enter_async_context(connection.transaction())
+            except psycopg.OperationalError:
+                await trial.aclose()
+            else:
+                stack.push_async_exit(trial)
+                return connection
+        raise psycopg.OperationalError("no connection of the pool is alive")
 
     @asynccontextmanager
     async def listen(self, channel: str) -> AsyncIterator[AsyncIterator[str]]:
