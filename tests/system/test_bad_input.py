@@ -113,7 +113,7 @@ def test_an_unknown_scorer_is_an_error_and_never_a_number(system, tiny_model: st
 
 def test_an_append_to_a_sealed_dataset_is_refused(system, dataset: str) -> None:
     trace = dataset_pb2.Trace(prompt="1 + 1?", final_answer="2")
-    request = registry_service_pb2.AppendTracesRequest(dataset=dataset, traces=[trace])
+    request = registry_service_pb2.AppendTracesRequest(dataset=dataset, offset=100, traces=[trace])
     with pytest.raises(grpc.RpcError) as caught:
         list(system.registry.AppendTraces(iter([request]), timeout=30))
     assert reason_of(status_of(caught.value)) == "DATASET_SEALED"
