@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tunix_rt.evaluator.engine_client import EngineClient, EngineModel, ItemEvent
+from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
+from tunix_rt.evaluator.engine_process import ItemEvent
 from tunix_rt.evaluator.messages import Decoding, Finished, Item, ItemDone, ItemFailed, Text
 from tunix_rt.rpc.errors import FailedPrecondition, Reason, Unavailable
 

@@ -85,8 +85,9 @@ def test_temperatures_are_finite_and_bounded(value: float) -> None:
 
 
 def test_settings_without_effect_are_refused() -> None:
+    spec = good(decoding=Decoding(top_k=5, top_p=0.5, seed=7))
     with pytest.raises(InvalidArgument) as caught:
-        complete_spec(good(decoding=Decoding(top_k=5, top_p=0.5, seed=7)))
+        check_create(CreateEvaluationRequest(evaluation=Evaluation(spec=spec)))
     assert bad_fields(caught) == [f"evaluation.spec.decoding.{name}" for name in ("seed", "top_k", "top_p")]
     assert "temperature 0" in str(caught.value)
 

@@ -25,7 +25,10 @@ _OUTPUT_ONLY = ("name", "status", "run", "dataset_sha256", "weights_digest", "re
 def complete_spec(
     spec: evaluation_pb2.EvaluationSpec, field: str = "evaluation.spec"
 ) -> evaluation_pb2.EvaluationSpec:
-    """The spec with its defaults filled in. Raises InvalidArgument that names every bad field."""
+    """The spec with its defaults filled in.
+
+    Raises InvalidArgument that names every field which cannot be used; settings without effect pass.
+    """
     _refuse(spec_violations(spec, field))
     made = evaluation_pb2.EvaluationSpec()
     made.CopyFrom(spec)
@@ -62,7 +65,9 @@ def check_create(request: evaluator_service_pb2.CreateEvaluationRequest) -> None
     for descriptor, _ in request.evaluation.ListFields():
         if descriptor.name in _OUTPUT_ONLY:
             bad.append(Violation(f"evaluation.{descriptor.name}", "is output only; leave it out."))
-    _refuse([*(each for each in bad if each), *spec_violations(request.evaluation.spec, "evaluation.spec")])
+    spec, field = request.evaluation.spec, "evaluation.spec"
+    bad += [*spec_violations(spec, field), *unused_settings(spec.decoding, f"{field}.decoding")]
+    _refuse([each for each in bad if each])
 
 
 def check_generate(request: evaluator_service_pb2.GenerateRequest) -> None:
@@ -75,6 +80,7 @@ def check_generate(request: evaluator_service_pb2.GenerateRequest) -> None:
         if not prompt.strip():
             bad.append(Violation(f"prompts[{index}]", "is empty; give a question."))
     bad += decoding_violations(request.decoding, "decoding")
+    bad += unused_settings(request.decoding, "decoding")
     bad.append(_one_of(request.format, (*FORMATS, BARE_FORMAT), "format"))
     bad.append(_system_prompt(request.system_prompt, "system_prompt"))
     _refuse([each for each in bad if each])
@@ -112,7 +118,7 @@ def spec_violations(spec: evaluation_pb2.EvaluationSpec, field: str) -> list[Vio
 
 
 def decoding_violations(decoding: evaluation_pb2.Decoding, field: str) -> Iterator[Violation]:
-    """What is wrong with a decoding, settings that would have no effect included."""
+    """What is wrong with a decoding."""
     if not 0 <= decoding.max_tokens <= MAX_TOKENS:
         text = f"is {decoding.max_tokens}; it must be in [1, {MAX_TOKENS}], or 0 for 256."
         yield Violation(f"{field}.max_tokens", text)
@@ -126,6 +132,10 @@ def decoding_violations(decoding: evaluation_pb2.Decoding, field: str) -> Iterat
         yield Violation(f"{field}.top_p", f"is {decoding.top_p}; it must be in (0, 1], or 0 for 1.")
     if not 0 <= decoding.seed < 2**31:
         yield Violation(f"{field}.seed", f"is {decoding.seed}; it must be in [0, 2147483647].")
+
+
+def unused_settings(decoding: evaluation_pb2.Decoding, field: str) -> Iterator[Violation]:
+    """The settings of a decoding that would have no effect; a new request with one is refused."""
     if decoding.temperature == 0:
         for name, unused in (
             ("top_k", decoding.top_k > 0),
