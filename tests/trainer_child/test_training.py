@@ -12,13 +12,14 @@ from safetensors.numpy import load_file, save_file
 
 from tunix_rt.jobs.directory import read_json
 from tunix_rt.lm.errors import ModelError
-from tunix_rt.traces.trace import Step, Trace
+from tunix_rt.traces.trace import Trace
 from tunix_rt.trainer.failure import TrainingFailure
+from tunix_rt.trainer.inputs import read_inputs
 from tunix_rt.trainer.job import main
 from tunix_rt.trainer.training import train
 
 SHORT = {
-    "steps": 2,
+    "steps": 3,
     "optimizer": {"learning_rate": 0.01},
     "validate_every": 0,
     "checkpoint_every": 0,
@@ -65,14 +66,12 @@ def test_stop_before_the_first_step_saves_nothing(jobs):
 
 
 def test_epochs_become_steps(jobs):
-    directory = jobs.make({**SHORT, "steps": 0, "epochs": 0.5})
-    run(directory)
-    facts = read_json(directory.facts)
-    assert facts["steps"] == -(-facts["rows"] // 4)
+    inputs = read_inputs(jobs.make({**SHORT, "steps": 0, "epochs": 0.5}))
+    assert inputs.plan.steps == -(-inputs.batches.rows // 4)
 
 
 def test_metrics_of_a_longer_earlier_process_are_cut_to_the_checkpoint(jobs):
-    directory = jobs.make({**SHORT, "steps": 3, "checkpoint_every": 2})
+    directory = jobs.make({**SHORT, "checkpoint_every": 2})
     run(directory)
     shutil.rmtree(directory.checkpoint(3))
     run(directory)
@@ -87,12 +86,22 @@ def test_checkpoint_of_another_spec_is_refused(jobs):
     assert "another spec" in failure_of(other).message
 
 
-def test_too_long_trace_is_named(jobs):
-    step = Step(0, "compute", "1 + 1 = 2 and so on " * 100)
-    rows = [(Trace("the-long-one", "Add.", (step,), "2"), "train")]
-    failure = failure_of(jobs.make(SHORT, rows=rows))
-    assert failure.reason == "TRACES_INVALID"
-    assert "the-long-one" in failure.message
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_too_long_trace_is_refused_before_training(jobs, split):
+    rows = [
+        (Trace("short", "Add 1 and 1.", (), "2"), "validation" if split == "train" else "train"),
+        (Trace("the-long-one", "Add. " * 200, (), "2"), split),
+    ]
+    directory = jobs.make({**SHORT, "validate_every": 1}, rows=rows)
+    assert "the-long-one" in failure_of(directory).message
+    assert not directory.metrics.exists()
+
+
+def test_warmup_longer_than_the_epochs_is_refused(jobs):
+    optimizer = {"learning_rate": 0.01, "warmup_steps": 500}
+    failure = failure_of(jobs.make({**SHORT, "steps": 0, "epochs": 1, "optimizer": optimizer}))
+    assert failure.reason == "INVALID_FIELDS"
+    assert "warmup_steps is 500; the run has only" in failure.message
 
 
 def test_line_of_a_trace_without_answer_is_named(jobs):

@@ -7,41 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-import jax.numpy as jnp
+import numpy as np
 
 from tunix_rt.trainer.batches import Batch, Example, TrainingBatches, validation_batches
 from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.metrics_file import write_metrics
 from tunix_rt.trainer.optimizer import learning_rate
+from tunix_rt.trainer.plan import Plan
 from tunix_rt.trainer.program import Program, batch_arrays
 from tunix_rt.trainer.snapshot import Snapshot
 from tunix_rt.trainer.specfile import TrainSpec
 
 _LOG_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How many steps there are, and after which ones to validate and to save; 0 is never."""
-
-    steps: int
-    validate_every: int
-    checkpoint_every: int
-
-    @classmethod
-    def of(cls, spec: TrainSpec, batches: TrainingBatches) -> Plan:
-        """The plan of a spec for its batches."""
-        steps = spec.steps or batches.steps(spec.epochs)
-        every = max(1, steps // 10) if spec.validate_every is None else spec.validate_every
-        return cls(steps=steps, validate_every=every, checkpoint_every=spec.checkpoint_every)
-
-    def validates(self, step: int) -> bool:
-        """Whether the step ends with a validation."""
-        return self.validate_every > 0 and (step % self.validate_every == 0 or step == self.steps)
-
-    def saves(self, step: int) -> bool:
-        """Whether the step ends with a checkpoint."""
-        return step == self.steps or (self.checkpoint_every > 0 and step % self.checkpoint_every == 0)
 
 
 @dataclass
@@ -78,21 +55,21 @@ class Training:
     def _step(self, snapshot: Snapshot) -> dict[str, float]:
         """Take one step in place, and measure it."""
         began = time.monotonic()
+        step = snapshot.step + 1
         batch = self.batches.batch(snapshot.step)
+        rate = learning_rate(self.spec.optimizer, step, steps=self.plan.steps)
         snapshot.trained, snapshot.optimizer, scalars = self.program.step(
-            snapshot.trained, snapshot.optimizer, self.frozen, batch_arrays(batch)
+            snapshot.trained, snapshot.optimizer, self.frozen, batch_arrays(batch), np.float32(rate)
         )
         loss, grad_norm = float(scalars["loss"]), float(scalars["grad_norm"])
-        step = snapshot.step + 1
         if not bool(scalars["finite"]):
             raise _non_finite(step, batch, loss=loss, grad_norm=grad_norm)
         snapshot.step = step
         snapshot.weighted_tokens += batch.weighted_count
         elapsed = time.monotonic() - began
-        rate = learning_rate(self.spec.optimizer, jnp.int32(step), steps=self.plan.steps)
         return {
             "train/loss": loss,
-            "train/learning_rate": float(rate),
+            "train/learning_rate": rate,
             "train/grad_norm": grad_norm,
             "train/token_accuracy": float(scalars["accuracy"]),
             "train/tokens": snapshot.weighted_tokens,

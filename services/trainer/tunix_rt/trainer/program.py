@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -24,7 +25,7 @@ Arrays = Mapping[str, Any]
 class Program:
     """A model taken apart into what is trained and what is frozen, and its compiled steps.
 
-    `step(trained, optimizer_state, frozen, arrays)` gives the next trained and optimizer_state, whose
+    `step(trained, optimizer_state, frozen, arrays, rate)` gives the next trained and optimizer_state, whose
     buffers the compiled step takes over, and the scalars loss, accuracy, grad_norm and finite; unless
     finite, nothing has changed. `validate(trained, frozen, arrays)` gives loss and accuracy.
     """
@@ -36,7 +37,11 @@ class Program:
     def compiled(self, trained: Tree, state: Tree, frozen: Tree, *, batch: Batch, validates: bool) -> Program:
         """The same steps compiled now, so that no later step is slow; `batch` gives the shapes."""
         arrays = batch_arrays(batch)
-        step = jax.jit(self.step, donate_argnums=(0, 1)).lower(trained, state, frozen, arrays).compile()
+        step = (
+            jax.jit(self.step, donate_argnums=(0, 1))
+            .lower(trained, state, frozen, arrays, np.float32(0))
+            .compile()
+        )
         if not validates:
             return Program(self.graph, step, self.validate)
         return Program(self.graph, step, jax.jit(self.validate).lower(trained, frozen, arrays).compile())
@@ -60,14 +65,14 @@ def build_program(
         return completion_loss(hidden, model.head_weight(), arrays["gathered"], train_head=not lora)
 
     def step(
-        trained: Tree, state: Tree, frozen: Tree, arrays: Arrays
+        trained: Tree, state: Tree, frozen: Tree, arrays: Arrays, rate: jax.Array
     ) -> tuple[Tree, Tree, dict[str, jax.Array]]:
         graded = jax.value_and_grad(loss_of, has_aux=True)
         (loss, accuracy), gradient = graded(trained, frozen, arrays, remat)
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         updates, new_state = optimizer.update(gradient, state, trained)
-        new_trained = optax.apply_updates(trained, updates)
+        new_trained = jax.tree.map(lambda leaf, update: leaf - rate * update, trained, updates)
         keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
         trained, state = jax.tree.map(keep, (new_trained, new_state), (trained, state))
         return (

@@ -3,93 +3,72 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import jax
 from flax import nnx
 
-from tunix_rt.jobs.directory import JobDirectory, read_json, write_json
+from tunix_rt.jobs.directory import JobDirectory, write_json
 from tunix_rt.lm.lora import TARGETS, add_lora
 from tunix_rt.lm.model import Decoder, parameter_count
-from tunix_rt.lm.tokenizer import Tokenizer
-from tunix_rt.lm.weights import load_model, weights_digest
-from tunix_rt.trainer.batches import TrainingBatches
-from tunix_rt.trainer.examples import Splits, read_examples
+from tunix_rt.lm.weights import load_model
 from tunix_rt.trainer.export import export_model
 from tunix_rt.trainer.failure import TrainingFailure
-from tunix_rt.trainer.loop import Plan, Training
+from tunix_rt.trainer.inputs import Inputs, read_inputs
+from tunix_rt.trainer.loop import Training
 from tunix_rt.trainer.metrics_file import open_metrics
 from tunix_rt.trainer.optimizer import make_optimizer
-from tunix_rt.trainer.program import build_program, take_apart
+from tunix_rt.trainer.program import Program, build_program, take_apart
 from tunix_rt.trainer.snapshot import Snapshot, load_snapshot, save_snapshot
-from tunix_rt.trainer.specfile import TrainSpec, parse_spec
+from tunix_rt.trainer.specfile import TrainSpec
+
+Report = Callable[[str], None]
 
 
-def train(
-    directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Callable[[str], None]
-) -> dict[str, Any]:
+def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Report) -> dict[str, Any]:
     """Do the directory's job, from its newest checkpoint where there is one, and give its outcome.
 
     Raises TrainingFailure and ModelError for what is wrong with the spec, the traces or the model.
     """
-    spec = _read_spec(directory)
-    base_digest = weights_digest(directory.base)
-    splits = read_examples(directory.traces, Tokenizer.load(directory.base), spec)
-    batches = TrainingBatches(
-        splits.train, batch_size=spec.batch_size, max_length=spec.max_length, seed=spec.seed
-    )
-    plan = Plan.of(spec, batches)
-    model = _model(directory, spec)
-    graph, trained, frozen = take_apart(model, lora=spec.lora is not None)
-    facts = _facts(splits, batches, plan, model=model, base_digest=base_digest)
-    facts["trainable_parameters"] = sum(leaf.size for leaf in jax.tree.leaves(trained))
-    del model
+    inputs = read_inputs(directory)
+    model = _model(directory, inputs.spec)
+    graph, trained, frozen = take_apart(model, lora=inputs.spec.lora is not None)
+    facts = _facts(inputs, parameters=parameter_count(model), trained=_size(trained))
+    del model  # its arrays are given away to the first step
     write_json(directory.facts, facts)
-    optimizer = make_optimizer(spec.optimizer, steps=plan.steps)
-    identity = _identity(directory, spec, base_digest)
-    start = Snapshot(step=0, weighted_tokens=0, trained=trained, optimizer=optimizer.init(trained))
-    snapshot = load_snapshot(directory, start, identity=identity)
-    report(_opening(facts, snapshot.step))
-    began = time.monotonic()
-    program = build_program(graph, optimizer, lora=spec.lora is not None, remat=spec.remat).compiled(
-        snapshot.trained,
-        snapshot.optimizer,
-        frozen,
-        batch=batches.batch(snapshot.step),
-        validates=plan.validate_every > 0,
+    optimizer = make_optimizer(inputs.spec.optimizer)
+    snapshot = load_snapshot(
+        directory,
+        Snapshot(step=0, weighted_tokens=0, trained=trained, optimizer=optimizer.init(trained)),
+        identity=inputs.identity,
     )
-    report(f"compiled in {time.monotonic() - began:.1f} s")
+    report(_opening(facts, snapshot.step))
+    program = build_program(graph, optimizer, lora=inputs.spec.lora is not None, remat=inputs.spec.remat)
+    if snapshot.step < inputs.plan.steps and not stop_asked():
+        program = _compiled(program, inputs, snapshot, frozen=frozen, report=report)
     with open_metrics(directory.metrics, step=snapshot.step) as metrics:
         snapshot = Training(
-            spec=spec,
-            plan=plan,
+            spec=inputs.spec,
+            plan=inputs.plan,
             program=program,
             frozen=frozen,
-            batches=batches,
-            validation=splits.validation,
+            batches=inputs.batches,
+            validation=inputs.splits.validation,
             metrics=metrics,
-            save=lambda reached: save_snapshot(directory, reached, identity=identity),
+            save=lambda reached: save_snapshot(directory, reached, identity=inputs.identity),
             stop_asked=stop_asked,
             report=report,
         ).run(snapshot)
-    if snapshot.step < plan.steps:
+    if snapshot.step < inputs.plan.steps:
         return {"state": "stopped", "step": snapshot.step}
     export_model(nnx.merge(graph, snapshot.trained, frozen), directory)
     return {"state": "succeeded"}
 
 
-def _read_spec(directory: JobDirectory) -> TrainSpec:
-    try:
-        return parse_spec(read_json(directory.spec))
-    except (OSError, ValueError) as error:
-        raise TrainingFailure("INVALID_FIELDS", f"spec.json cannot be read: {error}.") from error
-
-
 def _model(directory: JobDirectory, spec: TrainSpec) -> Decoder:
+    """The base model, with adapters where the spec asks for them."""
     model = load_model(directory.base)
     longest = model.config.max_positions
     if spec.max_length > longest:
@@ -111,27 +90,39 @@ def _word(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def _identity(directory: JobDirectory, spec: TrainSpec, base_digest: str) -> str:
-    """What must be the same for a checkpoint to be gone on from: spec, dataset and base model."""
-    with directory.traces.open("rb") as file:
-        traces = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(json.dumps([asdict(spec), traces, base_digest]).encode()).hexdigest()
+def _compiled(
+    program: Program, inputs: Inputs, snapshot: Snapshot, *, frozen: Any, report: Report
+) -> Program:
+    began = time.monotonic()
+    made = program.compiled(
+        snapshot.trained,
+        snapshot.optimizer,
+        frozen,
+        batch=inputs.batches.batch(snapshot.step),
+        validates=inputs.plan.validate_every > 0,
+    )
+    report(f"compiled in {time.monotonic() - began:.1f} s")
+    return made
 
 
-def _facts(
-    splits: Splits, batches: TrainingBatches, plan: Plan, *, model: Decoder, base_digest: str
-) -> dict[str, Any]:
+def _size(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _facts(inputs: Inputs, *, parameters: int, trained: int) -> dict[str, Any]:
     device = jax.devices()[0]
+    train, validation = inputs.splits.train, inputs.splits.validation
     return {
-        "steps": plan.steps,
-        "rows": batches.rows,
-        "traces": len(splits.train),
-        "validation_traces": len(splits.validation),
-        "train_tokens": sum(len(example.tokens) for example in splits.train),
-        "weighted_tokens": sum(int((example.weights > 0).sum()) for example in splits.train),
-        "padding_share": round(batches.padding_share, 6),
-        "parameters": parameter_count(model),
-        "base_digest": base_digest,
+        "steps": inputs.plan.steps,
+        "rows": inputs.batches.rows,
+        "traces": len(train),
+        "validation_traces": len(validation),
+        "train_tokens": sum(len(example.tokens) for example in train),
+        "weighted_tokens": sum(int((example.weights > 0).sum()) for example in train),
+        "padding_share": round(inputs.batches.padding_share, 6),
+        "parameters": parameters,
+        "trainable_parameters": trained,
+        "base_digest": inputs.base_digest,
         "jax": jax.__version__,
         "device": f"{device.platform} {device.device_kind}",
     }
