@@ -201,6 +201,10 @@ class TestParameters:
         assert {d.values[0] for d in differences} == {""}
         assert {"model", "steps", "optimizer.learning_rate"} <= {d.path for d in differences}
 
+    def test_model_version_beside_several_runs_does_not_hide_what_differs_among_them(self):
+        differences = differing_parameters([None, spec(seed=1), spec(seed=2)])
+        assert [(d.path, list(d.values)) for d in differences] == [("seed", ["", "1", "2"])]
+
     def test_evaluations_after_training_are_not_compared(self):
         after = spec(evaluate_after=[evaluation_pb2.EvaluationSpec(dataset="datasets/sums")])
         assert differing_parameters([spec(), after]) == []

@@ -27,6 +27,7 @@ class Backend(RegistryServiceServicer):
     def __init__(self):
         self.metadata = {}
         self.time_remaining = None
+        self.sent = 0
         self.cancelled = asyncio.Event()
         self.half_closed = asyncio.Event()
 
@@ -61,7 +62,14 @@ class Backend(RegistryServiceServicer):
 
     async def ReadBlob(self, request, context):
         yield pb2.ReadBlobResponse(data=b"first")
-        await self._wait_for_ever()
+        if not request.offset:
+            await self._wait_for_ever()
+        try:
+            while True:
+                self.sent += 1
+                yield pb2.ReadBlobResponse(data=bytes(2**20))
+        finally:
+            self.cancelled.set()
 
     async def _wait_for_ever(self):
         try:
@@ -148,6 +156,19 @@ async def test_streams_run_both_ways_at_once(backend, registry):
 async def test_cancelled_caller_cancels_the_backend(backend, registry):
     call = registry.ReadBlob(pb2.ReadBlobRequest(sha256="0"), timeout=DEADLINE)
     assert (await call.read()).data == b"first"
+    call.cancel()
+    await asyncio.wait_for(backend.cancelled.wait(), DEADLINE)
+
+
+async def test_slow_reader_holds_the_backend_back_and_its_cancellation_ends_it(backend, registry):
+    call = registry.ReadBlob(pb2.ReadBlobRequest(sha256="0", offset=1), timeout=DEADLINE)
+    for _ in range(3):
+        await call.read()
+    before = -1
+    while before != backend.sent:  # the windows of both connections fill up
+        before = backend.sent
+        await registry.GetRun(pb2.GetRunRequest(name="runs/a"), timeout=DEADLINE)
+    assert backend.sent < 50
     call.cancel()
     await asyncio.wait_for(backend.cancelled.wait(), DEADLINE)
 

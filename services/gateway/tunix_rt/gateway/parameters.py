@@ -29,14 +29,20 @@ def flatten_spec(spec: run_pb2.RunSpec) -> dict[str, str]:
 def differing_parameters(
     specs: Sequence[run_pb2.RunSpec | None],
 ) -> list[gateway_service_pb2.ParameterDifference]:
-    """The parameters that are not the same for all, by path; None stands for a subject without spec."""
+    """The parameters that differ, by path; None stands for a subject without spec, such as a model version.
+
+    A subject without spec has empty values. Beside a single spec it makes all
+    of that spec's parameters differ; beside several only what differs among them counts.
+    """
     flat = [flatten_spec(spec) if spec is not None else {} for spec in specs]
     paths = sorted({path for values in flat for path in values})
     rows = [(path, [values.get(path, "") for values in flat]) for path in paths]
+    several = len(specs) - specs.count(None) > 1
+    counted = [index for index, spec in enumerate(specs) if spec is not None or not several]
     return [
         gateway_service_pb2.ParameterDifference(path=path, values=values)
         for path, values in rows
-        if len(set(values)) > 1
+        if len({values[index] for index in counted}) > 1
     ]
 
 

@@ -29,7 +29,7 @@ function showLocalTimes() {
     element.title ||= element.textContent;
     element.textContent = sameDay
       ? date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })
-      : date.toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
+      : date.toLocaleDateString([], { month: "short", day: "numeric", year: date.getFullYear() === new Date().getFullYear() ? undefined : "numeric" });
   }
 }
 showLocalTimes();
