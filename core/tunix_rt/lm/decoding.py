@@ -16,10 +16,11 @@ from tunix_rt.lm.decoding_steps import (
     reshape_rows,
 )
 from tunix_rt.lm.model import Decoder
-from tunix_rt.lm.packing import Request, pack, power_of_two
+from tunix_rt.lm.packing import Request, pack, packs, power_of_two
 
 BATCH_SIZES = (1, 8, 32)
 _SMALLEST_CAPACITY = 128
+_STOP_SLOTS = 4  # stop ids come in this many, so that their number rarely changes a program
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class BatchDecoder:
         self._config = model.config
         self._graph, self._state = nnx.split(model)
         self._eos = frozenset(eos_ids)
-        self._eos_array = jnp.asarray(sorted(self._eos) or [NO_TOKEN - 1], jnp.int32)
+        spare = -len(self._eos) % _STOP_SLOTS if self._eos else _STOP_SLOTS
+        self._eos_array = jnp.asarray([*sorted(self._eos), *[NO_TOKEN - 1] * spare], jnp.int32)
         self._batch_sizes = tuple(sorted(batch_sizes))
         self._steps = segment_steps
         self._pack_tokens = pack_tokens
@@ -88,10 +90,11 @@ class BatchDecoder:
             raise ValueError(f"{len(requests)} requests, but only {self.free} fit now.")
         for request in requests:
             self.check(request)
-        progress = []
-        for group in self._groups(requests):
-            progress += self._prefill_group(group)
-        return progress
+        progress: dict[int, Progress] = {}
+        for group in packs([len(request.prompt) for request in requests], room=self._pack_tokens):
+            first = self._prefill_group([requests[index] for index in group])
+            progress |= zip(group, first, strict=True)
+        return [progress[index] for index in range(len(requests))]
 
     def check(self, request: Request) -> None:
         """Raise ValueError for a request that this model can never run."""
@@ -130,19 +133,6 @@ class BatchDecoder:
             if row is not None and row.handle == handle:
                 self._running[slot] = None
                 self._rows = self._rows._replace(active=self._rows.active.at[slot].set(False))
-
-    def _groups(self, requests: Sequence[Request]) -> list[list[Request]]:
-        """Requests in packs of at most `pack_tokens`, or one by one where they are longer."""
-        groups: list[list[Request]] = []
-        room = 0
-        for request in requests:
-            size = len(request.prompt)
-            if size > room or not groups:
-                groups.append([])
-                room = max(self._pack_tokens, size)
-            groups[-1].append(request)
-            room -= size
-        return groups
 
     def _prefill_group(self, group: Sequence[Request]) -> list[Progress]:
         longest = max(len(request.prompt) for request in group)

@@ -50,10 +50,9 @@ def smollm2_gguf_path() -> Path:
 
 def import_smollm2(out_dir: Path | str) -> Provenance:
     """Import SmolLM2-135M-Instruct from its package; the file's SHA-256 must be the known one."""
+    path = smollm2_gguf_path()
     package = f"{SMOLLM2_PACKAGE} {importlib.metadata.version(SMOLLM2_PACKAGE)}"
-    return import_gguf(
-        smollm2_gguf_path(), out_dir, name="SmolLM2-135M-Instruct", package=package, expected=SMOLLM2_SHA256
-    )
+    return import_gguf(path, out_dir, name="SmolLM2-135M-Instruct", package=package, expected=SMOLLM2_SHA256)
 
 
 def import_gguf(

@@ -24,6 +24,23 @@ class Request:
     sample: int = 0
 
 
+def packs(sizes: Sequence[int], *, room: int) -> list[list[int]]:
+    """Indices of prompts in groups of at most `room` tokens, longest first into the first that fits.
+
+    A prompt longer than `room` is a group of its own.
+    """
+    groups: list[list[int]] = []
+    left: list[int] = []
+    for index in sorted(range(len(sizes)), key=lambda each: -sizes[each]):
+        place = next((i for i, space in enumerate(left) if space >= sizes[index]), len(groups))
+        if place == len(groups):
+            groups.append([])
+            left.append(max(room, sizes[index]))
+        groups[place].append(index)
+        left[place] -= sizes[index]
+    return groups
+
+
 def pack(group: Sequence[Request], slots: Sequence[int], *, rows: int) -> Packed:
     """Lay the prompts end to end, one segment each, padded to a power of two; `rows` is the batch's size."""
     sizes = [len(request.prompt) for request in group]
