@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunix_rt.standalone.charts import interval_bar, sparkline
+from tunix_rt.standalone.output import new_table
 from tunix_rt.standalone.views import number_text, outcome_text, probability_text, score_text
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import gateway_service_pb2 as gateway_pb
@@ -63,9 +64,7 @@ def comparison_view(comparison: gateway_pb.Comparison) -> RenderableType:
 
 def subject_table(comparison: gateway_pb.Comparison) -> Table:
     """Key figures, a column for each subject."""
-    table = Table(
-        "", *(subject.subject for subject in comparison.subjects), title="Key figures", title_justify="left"
-    )
+    table = new_table("", *(subject.subject for subject in comparison.subjects), title="Key figures")
     rows: dict[str, Callable[[gateway_pb.ComparedSubject], str]] = {
         "score (95 % interval)": _score,
         "outcomes": lambda s: outcome_text(s.evaluation.result.outcomes) if _scored(s) else "–",
@@ -87,9 +86,8 @@ def _board(dataset: str, board: registry_pb.Leaderboard.Board) -> Table:
     spec = board.spec
     decoding = f"temperature {spec.decoding.temperature:g}, {spec.decoding.max_tokens} tokens"
     title = f"{dataset} · {board.split} · {spec.scorer} · {spec.format} · {decoding}"
-    table = Table(title=title, title_justify="left")
-    for column in ("#", "Subject", "Score (95 % interval)", "0 % … 100 %", "Answered", "Contaminated"):
-        table.add_column(column)
+    columns = ("#", "Subject", "Score (95 % interval)", "0 % … 100 %", "Answered", "Contaminated")
+    table = new_table(*columns, title=title)
     for entry in board.entries:
         score = entry.score
         contaminated = Text(str(entry.contaminated_count), style="red" if entry.contaminated_count else "dim")
@@ -119,7 +117,7 @@ def _optional(subject: gateway_pb.ComparedSubject, field: str) -> str:
 
 def _differences(comparison: gateway_pb.Comparison) -> Table:
     names = (subject.subject for subject in comparison.subjects)
-    table = Table("Parameter", *names, title="What differs", title_justify="left")
+    table = new_table("Parameter", *names, title="What differs")
     for difference in comparison.differences:
         if sum(bool(value) for value in difference.values) < 2:
             continue  # only one side was trained: `runs show` has its spec
@@ -128,7 +126,7 @@ def _differences(comparison: gateway_pb.Comparison) -> Table:
 
 
 def _curves(comparison: gateway_pb.Comparison) -> Table:
-    table = Table("Curve", "Run", "", "first → last", "points", title="Loss", title_justify="left")
+    table = new_table("Curve", "Run", "", "first → last", "points", title="Loss")
     for curve in comparison.curves:
         table.add_row(
             curve.metric,
@@ -144,9 +142,8 @@ def _flips(pair: gateway_pb.PairedComparison) -> Table:
     flips = [(flip_label(flip), flip) for flip in pair.flips]
     shown = [(label, flip) for label, flip in flips if label][:_MAX_FLIPS]
     title = f"Items gained and lost ({len(shown)} of {pair.gained + pair.lost} shown)"
-    table = Table(title=title, title_justify="left", show_lines=True)
-    for column in ("", "Question", "Expected", "Baseline wrote", "Subject wrote"):
-        table.add_column(column, overflow="fold")
+    columns = ("", "Question", "Expected", "Baseline wrote", "Subject wrote")
+    table = new_table(*columns, title=title, lines=True)
     for label, flip in shown:
         texts = (flip.prompt, flip.expected_answer, flip.baseline_output, flip.subject_output)
         style = "green" if label == "gained" else "red"

@@ -11,7 +11,7 @@ from rich.text import Text
 from tunix_rt.standalone.charts import interval_bar, sparkline
 from tunix_rt.standalone.comparison_views import verdict_sentence
 from tunix_rt.standalone.demo_steps import Timing
-from tunix_rt.standalone.output import console, message_dict
+from tunix_rt.standalone.output import console, message_dict, new_table
 from tunix_rt.standalone.state import StateDirectory
 from tunix_rt.standalone.views import number_text, outcome_text, probability_text, score_text
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
@@ -72,9 +72,8 @@ def result_json(result: DemoResult, timings: Sequence[Timing]) -> dict[str, obje
 
 
 def _scores(result: DemoResult) -> Table:
-    table = Table(title=f"{result.base.spec.dataset} · test split · greedy", title_justify="left")
-    for column in ("", "Score (95 % interval)", "0 % … 100 %", "Outcomes", "Tokens/s"):
-        table.add_column(column)
+    columns = ("", "Score (95 % interval)", "0 % … 100 %", "Outcomes", "Tokens/s")
+    table = new_table(*columns, title=f"{result.base.spec.dataset} · test split · greedy")
     for label, evaluation in (("base", result.base), ("tuned", result.tuned)):
         score = evaluation.result.score
         table.add_row(
@@ -96,7 +95,7 @@ def _scores(result: DemoResult) -> Table:
 def _training(result: DemoResult) -> Table:
     side = next(item for item in result.comparison.subjects if item.subject == result.run.name)
     facts = result.run.facts.fields
-    table = Table("Loss", "", "First → last", title="Training", title_justify="left")
+    table = new_table("Loss", "", "First → last", title="Training")
     for curve in result.comparison.curves:
         change = f"{number_text(curve.values[0])} → {number_text(curve.values[-1])}"
         table.add_row(curve.metric, Text(sparkline(curve.values), style="cyan"), change)
@@ -112,7 +111,7 @@ def _training(result: DemoResult) -> Table:
 
 
 def _times(timings: Sequence[Timing]) -> Table:
-    table = Table("Step", "Seconds", title="Time", title_justify="left")
+    table = new_table("Step", "Seconds", title="Time")
     table.columns[1].justify = "right"
     for timing in timings:
         table.add_row(timing.label, f"{timing.seconds:.1f}")

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from typing import TextIO
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.console import Console
+from rich.table import Table
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+_PIPED_WIDTH = 200  # what is piped into a file or a pager is not cut to 80 columns
+
+
+def _console(stream: TextIO, *, stderr: bool) -> Console:
+    piped = not stream.isatty() and "COLUMNS" not in os.environ
+    return Console(stderr=stderr, highlight=False, width=_PIPED_WIDTH if piped else None)
+
+
+console = _console(sys.stdout, stderr=False)
+errors = _console(sys.stderr, stderr=True)
+
+
+def new_table(*columns: str, title: str | None = None, lines: bool = False) -> Table:
+    """A table whose cells wrap rather than lose text."""
+    table = Table(title=title, title_justify="left", show_lines=lines)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 def message_dict(message: Message) -> dict[str, object]:

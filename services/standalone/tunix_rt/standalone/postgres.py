@@ -7,8 +7,10 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./+-]+")
 _SOCKET_NAME = "/.s.PGSQL.5432"
 _MAX_SOCKET_PATH = 100  # Linux allows 107 bytes, macOS 103
 _START_SECONDS = "60"
+_STOP_SECONDS = 30.0
 
 
 class PostgresError(Exception):
@@ -46,20 +49,23 @@ class EmbeddedPostgres:
             self._server.ensure_pgdata_inited()
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:
             raise PostgresError(f"the database in {self._data} cannot be made: {error}") from error
-        if self._running():
+        if self._pid() is not None:
             return
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         self._make_socket_directory()
-        options = f"-h '' -k '{self._socket_directory}'"
         try:
-            self._control("start", "-w", "-o", options, "-l", str(self._data / "log"), "-t", _START_SECONDS)
+            self._start(f"-h '' -k '{self._socket_directory}'")
         except subprocess.SubprocessError as error:
             raise PostgresError(f"PostgreSQL does not start: {error}\n{self._log_tail()}") from error
 
     def stop(self) -> None:
         """Stops the server, open connections included, whoever started it; nothing if it does not run."""
-        if (self._data / "postmaster.pid").exists() and self._running():
-            self._control("stop", "-w", "-m", "fast")
+        pid = self._pid()
+        if pid is not None:
+            os.kill(pid, signal.SIGINT)  # PostgreSQL's fast shutdown
+            if not self._ends():
+                os.kill(pid, signal.SIGQUIT)  # at once; the next start recovers from the log
+                self._ends()
         if self._socket_directory != self._data:
             shutil.rmtree(self._socket_directory, ignore_errors=True)
 
@@ -70,21 +76,35 @@ class EmbeddedPostgres:
 
         return get_server(self._data, cleanup_mode=None, start=False)
 
-    def _control(self, action: str, *arguments: str) -> None:
-        """Runs pg_ctl. Raises CalledProcessError."""
-        program = str(self._server.bin_path / "pg_ctl")
-        command = [program, action, "-s", "-D", str(self._data), *arguments]
-        # The server inherits the output of `pg_ctl start`: a pipe would never end.
+    def _start(self, options: str) -> None:
+        """Runs pg_ctl and waits until the server takes connections. Raises CalledProcessError."""
+        command = [str(self._server.bin_path / "pg_ctl"), "start", "-s", "-w", "-t", _START_SECONDS]
+        command += ["-D", str(self._data), "-l", str(self._data / "log"), "-o", options]
+        # The server inherits the output: a pipe would never end.
         nowhere = subprocess.DEVNULL
         subprocess.run(
             command, check=True, user=self._server.system_user, stdin=nowhere, stdout=nowhere, stderr=nowhere
         )
 
-    def _running(self) -> bool:
+    def _pid(self) -> int | None:
+        """The server that runs on the data; a number that now is another program's does not count."""
         try:
-            self._control("status")
-        except subprocess.CalledProcessError:
-            return False
+            pid = int((self._data / "postmaster.pid").read_text().splitlines()[0])
+            os.kill(pid, 0)
+        except (FileNotFoundError, IndexError, ValueError, ProcessLookupError):
+            return None
+        program = Path(f"/proc/{pid}/cmdline")  # only Linux has it; empty for a dead process
+        if Path("/proc/self").exists() and b"postgres" not in _bytes_of(program):
+            return None
+        return pid
+
+    def _ends(self) -> bool:
+        """Whether the server ends within the time for stopping."""
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self._pid() is not None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
         return True
 
     def _make_socket_directory(self) -> None:
@@ -109,3 +129,10 @@ def socket_directory(data: Path) -> Path:
         return data
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"tunix-rt-{digest}"
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

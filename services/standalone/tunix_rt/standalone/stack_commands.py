@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunix_rt.standalone.options import GatewayOption, JsonOption, StateOption
-from tunix_rt.standalone.output import console, errors, print_json
+from tunix_rt.standalone.output import console, errors, new_table, print_json
 from tunix_rt.standalone.state import ServiceRecord, StackRecord, StateDirectory
 
 _STYLES = {"serving": "green", "starting": "yellow", "restarting": "red", "stopping": "yellow"}
@@ -71,13 +71,13 @@ def status(*, gateway: GatewayOption = None, json: JsonOption = False) -> None:
         if json:
             print_json(system)
             return
-        table = Table("Service", "State", "Round trip", title=f"{connection.address} · {system.version}")
+        table = new_table("Service", "State", "Round trip", title=f"{connection.address} · {system.version}")
         for service in system.services:
             state = Text("serving", style="green") if service.serving else Text(service.reason, style="red")
             milliseconds = service.round_trip.ToMicroseconds() / 1000
             table.add_row(service.service, state, f"{milliseconds:.1f} ms" if service.serving else "")
         console.print(table)
-        queue = Table("Jobs", "State", "Count")
+        queue = new_table("Jobs", "State", "Count")
         for count in system.queue:
             label = job_pb.JobState.Name(count.state).removeprefix("JOB_STATE_").lower()
             queue.add_row(count.kind, label, str(count.count))

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.table import Table
 from rich.text import Text
 
+from tunix_rt.standalone.output import new_table
 from tunix_rt.v1 import dataset_pb2 as dataset_pb
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import job_pb2 as job_pb
@@ -76,7 +77,7 @@ def time_text(moment: Timestamp) -> str:
 
 def dataset_table(datasets: Iterable[dataset_pb.Dataset]) -> Table:
     """Datasets as a table."""
-    table = Table("Dataset", "State", "Traces", "Splits", "SHA-256", "Source", "Created")
+    table = new_table("Dataset", "State", "Traces", "Splits", "SHA-256", "Source", "Created")
     for dataset in datasets:
         splits = ", ".join(f"{split.name} {split.trace_count}" for split in dataset.splits)
         state = dataset_pb.Dataset.State.Name(dataset.state).lower()
@@ -94,7 +95,7 @@ def dataset_table(datasets: Iterable[dataset_pb.Dataset]) -> Table:
 
 def model_table(versions: Iterable[model_pb.ModelVersion]) -> Table:
     """Model versions as a table."""
-    table = Table("Model version", "Architecture", "Parameters", "Size", "Digest", "From", "Created")
+    table = new_table("Model version", "Architecture", "Parameters", "Size", "Digest", "From", "Created")
     for version in versions:
         origin = version.provenance.fields["package"].string_value if version.HasField("provenance") else ""
         table.add_row(
@@ -111,7 +112,7 @@ def model_table(versions: Iterable[model_pb.ModelVersion]) -> Table:
 
 def run_table(runs: Iterable[run_pb.Run]) -> Table:
     """Runs as a table."""
-    table = Table("Run", "State", "Step", "Loss", "Validation", "Model", "Dataset", "Created")
+    table = new_table("Run", "State", "Step", "Loss", "Validation", "Model", "Dataset", "Created")
     for run in runs:
         metrics = {summary.metric: summary.last for summary in run.metrics}
         table.add_row(
