@@ -275,7 +275,7 @@ async def _check_new(
     """Raises InvalidArgument if an id or a content is in the dataset or in the batch already."""
     stored = await tx.all(
         "SELECT position, trace_id, content FROM traces WHERE dataset = %(name)s"
-        " AND (trace_id = ANY(%(ids)s::text[]) OR content = ANY(%(contents)s::bytea[]))",
+        " AND (trace_id = ANY(%(ids)s::text[]) OR content = ANY(%(contents)b::bytea[]))",
         name=name,
         ids=[record.trace_id for record in records],
         contents=[record.content for record in records],
@@ -304,7 +304,7 @@ async def _insert(tx: Transaction, name: str, records: Sequence[TraceRecord], fi
     await tx.execute(
         "INSERT INTO traces (dataset, position, trace_id, content, split, record)"
         " SELECT %(name)s, %(first)s + number - 1, trace_id, content, split, record FROM unnest("
-        "%(ids)s::text[], %(contents)s::bytea[], %(splits)s::text[], %(records)s::bytea[])"
+        "%(ids)s::text[], %(contents)b::bytea[], %(splits)s::text[], %(records)b::bytea[])"
         " WITH ORDINALITY AS t (trace_id, content, split, record, number)",
         name=name,
         first=first,

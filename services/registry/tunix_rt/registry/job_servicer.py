@@ -12,6 +12,7 @@ from tunix_rt.registry.database import Database
 from tunix_rt.registry.logs import LogWriter
 from tunix_rt.registry.metrics import MetricWriter
 from tunix_rt.registry.paging import wait_seconds
+from tunix_rt.registry.streams import read_on
 from tunix_rt.registry.wakeups import LOOK_AGAIN_SECONDS, Wakeups
 from tunix_rt.rpc.errors import InvalidArgument
 from tunix_rt.v1 import artifact_pb2, job_service_pb2_grpc
@@ -72,39 +73,41 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         self, requests: AsyncIterator[pb.StreamMetricsRequest], _context: Context
     ) -> AsyncIterator[pb.StreamMetricsResponse]:
         """Stores points, a message at a time."""
-        writer: MetricWriter | None = None
-        async for request in requests:
-            if writer is None:
-                writer = MetricWriter(request.name, request.attempt)
-                async with self._database.transaction() as tx:
-                    committed = await writer.open(tx)
-                yield pb.StreamMetricsResponse(committed=committed)
-            else:
-                _check_same(request, writer.run, writer.attempt)
-            if request.points:
-                async with self._database.transaction() as tx:
-                    committed = await writer.write(tx, request.offset, request.points)
-                self._wakeups.announce(writer.run)
-                yield pb.StreamMetricsResponse(committed=committed)
+        async with read_on(requests):
+            writer: MetricWriter | None = None
+            async for request in requests:
+                if writer is None:
+                    writer = MetricWriter(request.name, request.attempt)
+                    async with self._database.transaction() as tx:
+                        committed = await writer.open(tx)
+                    yield pb.StreamMetricsResponse(committed=committed)
+                else:
+                    _check_same(request, writer.run, writer.attempt)
+                if request.points:
+                    async with self._database.transaction() as tx:
+                        committed = await writer.write(tx, request.offset, request.points)
+                    self._wakeups.announce(writer.run)
+                    yield pb.StreamMetricsResponse(committed=committed)
 
     async def StreamLogs(
         self, requests: AsyncIterator[pb.StreamLogsRequest], _context: Context
     ) -> AsyncIterator[pb.StreamLogsResponse]:
         """Stores log lines, a message at a time."""
-        writer: LogWriter | None = None
-        async for request in requests:
-            if writer is None:
-                writer = LogWriter(request.name, request.attempt)
-                async with self._database.transaction() as tx:
-                    committed = await writer.open(tx)
-                yield pb.StreamLogsResponse(committed=committed)
-            else:
-                _check_same(request, writer.job, writer.attempt)
-            if request.lines:
-                async with self._database.transaction() as tx:
-                    committed = await writer.write(tx, request.offset, request.lines)
-                self._wakeups.announce(writer.job)
-                yield pb.StreamLogsResponse(committed=committed)
+        async with read_on(requests):
+            writer: LogWriter | None = None
+            async for request in requests:
+                if writer is None:
+                    writer = LogWriter(request.name, request.attempt)
+                    async with self._database.transaction() as tx:
+                        committed = await writer.open(tx)
+                    yield pb.StreamLogsResponse(committed=committed)
+                else:
+                    _check_same(request, writer.job, writer.attempt)
+                if request.lines:
+                    async with self._database.transaction() as tx:
+                        committed = await writer.write(tx, request.offset, request.lines)
+                    self._wakeups.announce(writer.job)
+                    yield pb.StreamLogsResponse(committed=committed)
 
     async def RecordItemScores(
         self, request: pb.RecordItemScoresRequest, _context: Context

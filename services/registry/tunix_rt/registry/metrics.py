@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import groupby
 
 from tunix_rt.registry import queue, runs
@@ -41,8 +40,8 @@ ON CONFLICT (run, metric) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" f
 _STORE = f"""
 WITH chunks AS (
     INSERT INTO metric_chunks (run, attempt, batch_offset, metric, steps, points, times, offsets)
-    SELECT %(run)s, %(attempt)s, %(offset)s, * FROM unnest(%(metrics)s::text[], %(steps)s::bytea[],
-        %(values)s::bytea[], %(times)s::bytea[], %(offsets)s::bytea[])
+    SELECT %(run)s, %(attempt)s, %(offset)s, * FROM unnest(%(metrics)s::text[], %(steps)b::bytea[],
+        %(values)b::bytea[], %(times)b::bytea[], %(offsets)b::bytea[])
 ), summaries AS ({_INSERT_SUMMARIES})
 UPDATE metric_streams SET committed = %(committed)s, first_step = %(first_step)s
 WHERE run = %(run)s AND attempt = %(attempt)s
@@ -303,5 +302,5 @@ def _summary_columns(summaries: dict[str, Summary]) -> dict[str, list[object]]:
     ordered = sorted(summaries)
     columns: dict[str, list[object]] = {"summary_metrics": list(ordered)}
     for name in _SUMMARY:
-        columns[name] = [asdict(summaries[metric])[name] for metric in ordered]
+        columns[name] = [getattr(summaries[metric], name) for metric in ordered]
     return columns

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from tunix_rt.registry.curves import Steps, Values
 from tunix_rt.registry.database import Row
@@ -35,8 +36,7 @@ def pack(points: Sequence[run_pb2.MetricPoint]) -> list[Packed]:
     metrics = [point.metric for point in points]
     steps = np.array([point.step for point in points], "<i8")
     values = np.array([point.value for point in points], "<f8")
-    moments = [point.measure_time for point in points]
-    times = np.array([each.seconds * _MICROSECONDS + each.nanos // 1000 for each in moments], "<i8")
+    times = np.array([_microseconds(point.measure_time) for point in points], "<i8")
     codes: dict[str, list[int]] = {}
     for index, metric in enumerate(metrics):
         codes.setdefault(metric, []).append(index)
@@ -70,6 +70,10 @@ def unpack(rows: Sequence[Row], *, first_offset: int) -> list[tuple[int, run_pb2
 def curve_arrays(rows: Sequence[Row]) -> tuple[Steps, Values]:
     """Steps and values of the chunks of one metric and attempt, in their order."""
     return np.frombuffer(_joined(rows, "steps"), "<i8"), np.frombuffer(_joined(rows, "points"), "<f8")
+
+
+def _microseconds(moment: Timestamp) -> int:
+    return moment.seconds * _MICROSECONDS + moment.nanos // 1000
 
 
 def _joined(rows: Sequence[Row], column: str) -> bytes:

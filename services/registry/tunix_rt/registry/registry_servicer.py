@@ -22,6 +22,7 @@ from tunix_rt.registry import (
 from tunix_rt.registry.database import Database
 from tunix_rt.registry.lifecycle import State
 from tunix_rt.registry.paging import wait_seconds
+from tunix_rt.registry.streams import read_on
 from tunix_rt.registry.wakeups import LOOK_AGAIN_SECONDS, Wakeups
 from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import InvalidArgument
@@ -58,23 +59,24 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         self, requests: AsyncIterator[pb.AppendTracesRequest], _context: Context
     ) -> AsyncIterator[pb.AppendTracesResponse]:
         """Appends traces, a message at a time."""
-        name = ""
-        async for request in requests:
+        async with read_on(requests):
+            name = ""
+            async for request in requests:
+                if not name:
+                    name = names.require(request.dataset, names.DATASET, "dataset")
+                    async with self._database.transaction() as tx:
+                        dataset = await datasets.get(tx, name)
+                    yield pb.AppendTracesResponse(committed=dataset.trace_count)
+                elif request.dataset not in ("", name):
+                    raise InvalidArgument.of("dataset", "differs from the first message of the stream.")
+                if request.traces:
+                    async with self._database.transaction() as tx:
+                        committed = await datasets.append(
+                            tx, name, request.offset, request.traces, size_bytes=request.ByteSize()
+                        )
+                    yield pb.AppendTracesResponse(committed=committed)
             if not name:
-                name = names.require(request.dataset, names.DATASET, "dataset")
-                async with self._database.transaction() as tx:
-                    dataset = await datasets.get(tx, name)
-                yield pb.AppendTracesResponse(committed=dataset.trace_count)
-            elif request.dataset not in ("", name):
-                raise InvalidArgument.of("dataset", "differs from the first message of the stream.")
-            if request.traces:
-                async with self._database.transaction() as tx:
-                    committed = await datasets.append(
-                        tx, name, request.offset, request.traces, size_bytes=request.ByteSize()
-                    )
-                yield pb.AppendTracesResponse(committed=committed)
-        if not name:
-            raise InvalidArgument.of("dataset", "is required in the first message; the stream was empty.")
+                raise InvalidArgument.of("dataset", "is required in the first message; the stream was empty.")
 
     async def SealDataset(self, request: pb.SealDatasetRequest, _context: Context) -> dataset_pb2.Dataset:
         """Makes a dataset immutable."""
@@ -165,8 +167,9 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         self, requests: AsyncIterator[pb.UploadBlobRequest], _context: Context
     ) -> AsyncIterator[pb.UploadBlobResponse]:
         """Stores the bytes of one file."""
-        async for committed in stored_files.upload(self._blobs, requests):
-            yield pb.UploadBlobResponse(committed=committed)
+        async with read_on(requests):
+            async for committed in stored_files.upload(self._blobs, requests):
+                yield pb.UploadBlobResponse(committed=committed)
 
     async def ReadBlob(
         self, request: pb.ReadBlobRequest, _context: Context

@@ -67,7 +67,7 @@ async def record_items(
     await tx.execute(
         "INSERT INTO item_scores (evaluation, trace_id, position, outcome, score, item)"
         " SELECT %(name)s, * FROM unnest(%(ids)s::text[], %(positions)s::bigint[], %(outcomes)s::smallint[],"
-        " %(scores)s::float8[], %(items)s::bytea[])"
+        " %(scores)s::float8[], %(items)b::bytea[])"
         " ON CONFLICT (evaluation, trace_id) DO UPDATE SET position = excluded.position,"
         " outcome = excluded.outcome, score = excluded.score, item = excluded.item",
         name=request.name,

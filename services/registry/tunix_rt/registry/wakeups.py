@@ -17,6 +17,7 @@ CHANNEL = "tunix_rt"
 LOOK_AGAIN_SECONDS = 2.0
 """A waiter looks again after this time even if no notice came: a notice may be lost in an outage."""
 _RECONNECT_SECONDS = 0.25
+_GATHER_SECONDS = 0.05
 
 
 class Wakeups:
@@ -111,6 +112,7 @@ class Wakeups:
                     )
             except Unavailable as error:
                 get_logger().warning("notices not sent", error=error.message)
+            await asyncio.sleep(_GATHER_SECONDS)
 
     async def _receive(self) -> None:
         while True:
