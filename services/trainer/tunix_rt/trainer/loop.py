@@ -45,7 +45,8 @@ class Training:
                 values |= self._validate(snapshot)
             write_metrics(self.metrics, snapshot.step, values)
             now = time.monotonic()
-            if now - logged >= _LOG_SECONDS or "validation/loss" in values:
+            last = snapshot.step == self.plan.steps
+            if now - logged >= _LOG_SECONDS or "validation/loss" in values or last:
                 self.report(_log_line(snapshot.step, self.plan.steps, values))
                 logged = now
             if self.plan.saves(snapshot.step) or self.stop_asked():
