@@ -75,6 +75,19 @@ async def test_a_metric_stream_that_was_cut_goes_on_where_it_was_acknowledged(re
     assert [point.step for point in listed.points] == list(range(1, 101))
 
 
+async def test_cancelled_calls_give_their_connections_back(registry):
+    job = await registry.running()
+    request = registry_service_pb2.GetRunRequest(name=job.name)
+    for _ in range(5):
+        calls = [registry.registry.GetRun(request) for _ in range(20)]
+        await calls[0]
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+    answers = await asyncio.gather(*(registry.registry.GetRun(request) for _ in range(20)))
+    assert {answer.name for answer in answers} == {job.name}
+
+
 async def test_a_waiting_list_wakes_although_its_listener_was_killed(registry):
     job = await registry.running()
     request = registry_service_pb2.ListMetricsRequest(run=job.name, wait=Duration(seconds=20))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from importlib.resources import files
 from typing import Any
 
@@ -95,15 +95,12 @@ class Database:
         if self._pool is None:
             raise RuntimeError("the database is not open")
         for _ in range(POOL_SIZE):
-            trial = AsyncExitStack()
-            connection = await trial.enter_async_context(self._pool.connection())
-            try:
-                await trial.enter_async_context(connection.transaction())
-            except psycopg.OperationalError:
-                await trial.aclose()
-            else:
-                stack.push_async_exit(trial)
-                return connection
+            async with AsyncExitStack() as trial:
+                connection = await trial.enter_async_context(self._pool.connection())
+                with suppress(psycopg.OperationalError):
+                    await trial.enter_async_context(connection.transaction())
+                    stack.push_async_exit(trial.pop_all())
+                    return connection
         raise psycopg.OperationalError("no connection of the pool is alive")
 
     @asynccontextmanager

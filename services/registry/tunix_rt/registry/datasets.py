@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tunix_rt.blobs.blobs import Blob, Blobs
-from tunix_rt.registry import requests, stored_files
+from tunix_rt.registry import dataset_rules, requests, stored_files
 from tunix_rt.registry.database import Row, Transaction
 from tunix_rt.registry.messages import timestamp
 from tunix_rt.registry.paging import cut, newest_first, within_bytes
@@ -24,18 +24,11 @@ from tunix_rt.rpc.errors import (
     NotFound,
     OutOfRange,
     Reason,
-    ResourceExhausted,
     Violation,
 )
 from tunix_rt.rpc.pages import decode_token, encode_token, page_size
-from tunix_rt.traces.splits import check_fractions
-from tunix_rt.traces.trace import TraceError
 from tunix_rt.v1 import dataset_pb2, registry_service_pb2
 
-MAX_BATCH_TRACES = 1000
-MAX_BATCH_BYTES = 4 * 1024 * 1024
-_MAX_DESCRIPTION = 10_000
-_MAX_SPLITS = 20
 _DEFAULT_SPLITS = (("train", 0.8), ("validation", 0.1), ("test", 0.1))
 _SEAL_ROWS = 500
 
@@ -44,7 +37,7 @@ async def create(
     tx: Transaction, request: registry_service_pb2.CreateDatasetRequest, *, now: datetime
 ) -> dataset_pb2.Dataset:
     """Creates an open dataset."""
-    violations = [*_create_violations(request)]
+    violations = dataset_rules.create_violations(request)
     if violations:
         raise InvalidArgument(violations)
     if made := await requests.recall(tx, request.request_id, request):
@@ -111,7 +104,7 @@ async def append(
 
     Traces before the end of the dataset are stored already and left as they are.
     """
-    _check_batch(offset, len(traces), size_bytes)
+    dataset_rules.check_batch(offset, len(traces), size_bytes)
     row = await tx.one("SELECT document FROM datasets WHERE name = %(name)s FOR UPDATE", name=name)
     if row is None:
         raise NotFound(name)
@@ -210,63 +203,6 @@ async def list_traces(
         traces=[to_message(row["record"]) for row in kept],
         next_page_token=encode_token([kept[-1]["position"]], filters) if more else "",
     )
-
-
-def _create_violations(request: registry_service_pb2.CreateDatasetRequest) -> list[Violation]:
-    dataset = request.dataset
-    found = [
-        names.check_id(request.dataset_id, "dataset_id"),
-        requests.check_request_id(request.request_id),
-    ]
-    for field in ("name", "state", "trace_count", "sha256", "size_bytes", "create_time", "seal_time"):
-        if any(descriptor.name == field for descriptor, _ in dataset.ListFields()):
-            found.append(Violation(f"dataset.{field}", "is output only; leave it out."))
-    if len(dataset.description) > _MAX_DESCRIPTION:
-        text = f"has {len(dataset.description)} characters; at most {_MAX_DESCRIPTION} are kept."
-        found.append(Violation("dataset.description", text))
-    if dataset.source.size < 0:
-        found.append(Violation("dataset.source.size", f"is {dataset.source.size}; it must not be negative."))
-    return [each for each in found if each] + _split_violations(dataset)
-
-
-def _split_violations(dataset: dataset_pb2.Dataset) -> list[Violation]:
-    found: list[Violation] = []
-    if len(dataset.splits) > _MAX_SPLITS:
-        found.append(Violation("dataset.splits", f"are {len(dataset.splits)}; at most {_MAX_SPLITS}."))
-    seen: dict[str, int] = {}
-    for index, split in enumerate(dataset.splits[: _MAX_SPLITS + 1]):
-        field = f"dataset.splits[{index}]"
-        if not split.name:
-            found.append(Violation(f"{field}.name", "is required, such as `train`."))
-        elif bad := names.check_id(split.name, f"{field}.name"):
-            found.append(bad)
-        elif split.name in seen:
-            text = f"is `{split.name}`, as in dataset.splits[{seen[split.name]}]; names must differ."
-            found.append(Violation(f"{field}.name", text))
-        seen.setdefault(split.name, index)
-        if not 0 < split.fraction <= 1:
-            text = f"is {split.fraction:g}; it must be more than 0 and at most 1."
-            found.append(Violation(f"{field}.fraction", text))
-        if split.trace_count:
-            found.append(Violation(f"{field}.trace_count", "is output only; leave it out."))
-    if dataset.splits and not found:
-        try:
-            check_fractions({split.name: split.fraction for split in dataset.splits}, "dataset.splits")
-        except TraceError as error:
-            found += [Violation(each.path, each.message) for each in error.violations]
-    return found
-
-
-def _check_batch(offset: int, count: int, size_bytes: int) -> None:
-    if offset < 0:
-        raise InvalidArgument.of("offset", f"is {offset}; it must not be negative.")
-    for what, value, limit in (("traces", count, MAX_BATCH_TRACES), ("bytes", size_bytes, MAX_BATCH_BYTES)):
-        if value > limit:
-            raise ResourceExhausted(
-                Reason.LIMIT_EXCEEDED,
-                f"The message has {value} {what}; at most {limit} fit. Send smaller batches.",
-                {"limit": limit, "value": value, "unit": what},
-            )
 
 
 async def _check_new(

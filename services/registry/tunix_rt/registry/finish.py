@@ -7,7 +7,7 @@ from datetime import datetime
 
 from google.rpc import status_pb2
 
-from tunix_rt.registry import messages, queue, specs, subjects
+from tunix_rt.registry import enqueue, messages, queue, specs, subjects
 from tunix_rt.registry.database import Row, Transaction
 from tunix_rt.registry.lifecycle import Move, Outcome, State, on_finish
 from tunix_rt.registry.moves import apply_move, exhausted
@@ -113,4 +113,4 @@ async def _queue_evaluations(tx: Transaction, row: Row, now: datetime) -> None:
     for wanted in spec.evaluate_after:
         job = job_service_pb2.Job(evaluation=specs.complete_evaluation(wanted, row["name"]))
         name = f"evaluations/{names.new_id('eval')}"
-        await queue.insert(tx, "evaluation", name, job, now=now, run=row["name"])
+        await enqueue.insert(tx, "evaluation", name, job, now=now, run=row["name"])

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from tunix_rt.blobs.blobs import Blobs
-from tunix_rt.registry import artifacts, finish, queue, scores
+from tunix_rt.registry import artifacts, enqueue, finish, queue, scores
 from tunix_rt.registry.database import Database
 from tunix_rt.registry.logs import LogWriter
-from tunix_rt.registry.metrics import MetricWriter
+from tunix_rt.registry.metric_writer import MetricWriter
 from tunix_rt.registry.paging import wait_seconds
 from tunix_rt.registry.streams import read_on
 from tunix_rt.registry.wakeups import LOOK_AGAIN_SECONDS, Wakeups
@@ -35,7 +35,7 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
     async def EnqueueJob(self, request: pb.EnqueueJobRequest, _context: Context) -> pb.Job:
         """Queues a job."""
         async with self._database.transaction() as tx:
-            job = await queue.enqueue(tx, request, now=self._clock())
+            job = await enqueue.enqueue(tx, request, now=self._clock())
         self._wakeups.announce(job.name, f"queue:{job.WhichOneof('spec')}")
         return job
 

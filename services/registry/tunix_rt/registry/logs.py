@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from tunix_rt.registry import queue
 from tunix_rt.registry.database import Row, Transaction
-from tunix_rt.registry.metrics import check_offset
 from tunix_rt.registry.paging import cut, resume_position, resume_token, within_bytes
+from tunix_rt.registry.streams import check_offset
 from tunix_rt.rpc.errors import NotFound, Reason, ResourceExhausted
 from tunix_rt.rpc.pages import page_size
 from tunix_rt.v1 import job_service_pb2, registry_service_pb2

@@ -1,4 +1,4 @@
-"""The queue of jobs: enqueue, claim, renew, cancel."""
+"""The queue of jobs: claim, renew, cancel, and who holds a lease."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from datetime import datetime, timedelta
 
 from google.protobuf.struct_pb2 import Struct
 
-from tunix_rt.registry import messages, requests, specs
+from tunix_rt.registry import messages
 from tunix_rt.registry.database import Row, Transaction
 from tunix_rt.registry.lifecycle import Life, Move, State, on_cancel, on_claim
 from tunix_rt.registry.moves import apply_move, exhausted
 from tunix_rt.rpc import names
-from tunix_rt.rpc.errors import Aborted, AlreadyExists, InvalidArgument, NotFound, Reason, Violation
-from tunix_rt.v1 import evaluation_pb2, job_service_pb2
+from tunix_rt.rpc.errors import Aborted, InvalidArgument, NotFound, Reason, Violation
+from tunix_rt.v1 import job_service_pb2
 
-DEFAULT_MAX_ATTEMPTS = 5
 DEFAULT_LEASE_SECONDS = 30.0
 MAX_LEASE_SECONDS = 600.0
-MAX_JOB_BYTES = 256 * 1024
-_JOB_NAMES = {"run": names.RUN, "evaluation": names.EVALUATION}
-_ID_PREFIXES = {"run": "run", "evaluation": "eval"}
+JOB_NAMES = {"run": names.RUN, "evaluation": names.EVALUATION}
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Claim:
 
 def job_name(name: str, field: str = "name") -> str:
     """The name itself. Raises InvalidArgument unless it names a run or an evaluation."""
-    violation = names.check_any(name, tuple(_JOB_NAMES.values()), field)
+    violation = names.check_any(name, tuple(JOB_NAMES.values()), field)
     if violation:
         raise InvalidArgument([violation])
     return name
@@ -56,59 +53,11 @@ def lease_of(request: job_service_pb2.ClaimJobRequest | job_service_pb2.RenewLea
 def claim_violations(request: job_service_pb2.ClaimJobRequest) -> list[Violation]:
     """What is wrong with a claim, apart from its durations."""
     found = []
-    if request.kind not in _JOB_NAMES:
+    if request.kind not in JOB_NAMES:
         found.append(Violation("kind", f"is `{request.kind[:80]}`; it must be `run` or `evaluation`."))
     if not request.worker or len(request.worker) > 200 or not request.worker.isprintable():
         found.append(Violation("worker", "is required: printable, at most 200 characters, unique."))
     return found
-
-
-async def enqueue(
-    tx: Transaction, request: job_service_pb2.EnqueueJobRequest, *, now: datetime
-) -> job_service_pb2.Job:
-    """Queues a job whose spec is complete."""
-    kind = _kind(request)
-    if made := await requests.recall(tx, request.request_id, request):
-        return await get(tx, made)
-    job = request.job
-    name = job.name
-    if name.endswith("/"):
-        name += names.new_id(_ID_PREFIXES[kind])
-    if kind == "run":
-        await specs.check_run(tx, job.run, "job.run")
-    else:
-        await specs.check_evaluation(tx, job.evaluation, "job.evaluation")
-    row = await insert(tx, kind, name, job, now=now)
-    await requests.remember(tx, request.request_id, name)
-    return messages.job(row)
-
-
-async def insert(
-    tx: Transaction, kind: str, name: str, job: job_service_pb2.Job, *, now: datetime, run: str = ""
-) -> Row:
-    """Writes a queued job with the row of its resource. Raises AlreadyExists."""
-    spec = job.run if kind == "run" else specs.complete_evaluation(job.evaluation, job.evaluation.subject)
-    row = await tx.one(
-        "INSERT INTO jobs (name, kind, state, max_attempts, spec, description, labels, dataset, create_time)"
-        " VALUES (%(name)s, %(kind)s, %(state)s, %(max_attempts)s, %(spec)s, %(description)s, %(labels)s,"
-        f" %(dataset)s, %(now)s) ON CONFLICT DO NOTHING RETURNING {messages.JOB_COLUMNS}",
-        name=name,
-        kind=kind,
-        state=int(State.QUEUED),
-        max_attempts=DEFAULT_MAX_ATTEMPTS,
-        spec=spec.SerializeToString(),
-        description=job.description.encode(),
-        labels=job_service_pb2.Job(labels=job.labels).SerializeToString(),
-        dataset=spec.dataset,
-        now=now,
-    )
-    if row is None:
-        raise AlreadyExists(name, f"`{name}` exists. Choose another id, or leave it empty.")
-    if isinstance(spec, evaluation_pb2.EvaluationSpec):
-        await _insert_evaluation(tx, name, spec, run)
-    else:
-        await tx.execute("INSERT INTO runs (name) VALUES (%(name)s)", name=name)
-    return row
 
 
 async def get(tx: Transaction, name: str) -> job_service_pb2.Job:
@@ -235,40 +184,6 @@ def life(row: Row) -> Life:
         cancel_requested=row["cancel_requested"],
         worker=row["worker"],
         lease_expire_time=row["lease_expire_time"],
-    )
-
-
-def _kind(request: job_service_pb2.EnqueueJobRequest) -> str:
-    job = request.job
-    violations = [requests.check_request_id(request.request_id)]
-    kind = job.WhichOneof("spec") or ""
-    if not kind:
-        violations.append(Violation("job.spec", "is required. Give `run` or `evaluation`."))
-    elif job.name != _JOB_NAMES[kind].split("{")[0]:
-        violations.append(names.check(job.name, _JOB_NAMES[kind], "job.name"))
-    for field in ("status", "lease_expire_time"):
-        if job.HasField(field):
-            violations.append(Violation(f"job.{field}", "is output only; leave it out."))
-    if job.ByteSize() > MAX_JOB_BYTES:
-        violations.append(Violation("job", f"has {job.ByteSize()} bytes; at most {MAX_JOB_BYTES}."))
-    bad = [each for each in violations if each]
-    if bad:
-        raise InvalidArgument(bad)
-    return kind
-
-
-async def _insert_evaluation(
-    tx: Transaction, name: str, spec: evaluation_pb2.EvaluationSpec, run: str
-) -> None:
-    dataset = await specs.check_evaluation(tx, spec, "job.evaluation")
-    await tx.execute(
-        "INSERT INTO evaluations (name, subject, run, dataset_sha256, board)"
-        " VALUES (%(name)s, %(subject)s, %(run)s, %(sha256)s, %(board)s)",
-        name=name,
-        subject=spec.subject,
-        run=run,
-        sha256=dataset.sha256,
-        board=specs.board_key(spec, dataset.sha256),
     )
 
 

@@ -1,4 +1,4 @@
-"""Streams of requests that end in an error which the client can read."""
+"""Streams of requests: offsets, and errors that the client can read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from tunix_rt.rpc.errors import ApiError
+from tunix_rt.rpc.errors import ApiError, InvalidArgument, OutOfRange, Reason
 
 _SECONDS = 0.5
 
@@ -27,3 +27,16 @@ async def read_on(requests: AsyncIterator[Any]) -> AsyncIterator[None]:
                 async for _ in requests:
                     pass
         raise
+
+
+def check_offset(offset: int, committed: int, name: str) -> None:
+    """Raises OutOfRange, reason STREAM_GAP, if the offset is beyond what is stored."""
+    if offset < 0:
+        raise InvalidArgument.of("offset", f"is {offset}; it must not be negative.")
+    if offset > committed:
+        raise OutOfRange(
+            Reason.STREAM_GAP,
+            f"offset is {offset}, but {committed} are stored for this attempt of `{name}`."
+            f" Go on at {committed}.",
+            {"resource": name, "offset": offset, "committed": committed},
+        )

@@ -1,0 +1,98 @@
+"""New jobs: checked, written with the row of their resource, and queued."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from tunix_rt.registry import messages, queue, requests, specs
+from tunix_rt.registry.database import Row, Transaction
+from tunix_rt.registry.lifecycle import State
+from tunix_rt.rpc import names
+from tunix_rt.rpc.errors import AlreadyExists, InvalidArgument, Violation
+from tunix_rt.v1 import evaluation_pb2, job_service_pb2
+
+DEFAULT_MAX_ATTEMPTS = 5
+MAX_JOB_BYTES = 256 * 1024
+_ID_PREFIXES = {"run": "run", "evaluation": "eval"}
+
+
+async def enqueue(
+    tx: Transaction, request: job_service_pb2.EnqueueJobRequest, *, now: datetime
+) -> job_service_pb2.Job:
+    """Queues a job whose spec is complete."""
+    kind = _kind(request)
+    if made := await requests.recall(tx, request.request_id, request):
+        return await queue.get(tx, made)
+    job = request.job
+    name = job.name
+    if name.endswith("/"):
+        name += names.new_id(_ID_PREFIXES[kind])
+    if kind == "run":
+        await specs.check_run(tx, job.run, "job.run")
+    else:
+        await specs.check_evaluation(tx, job.evaluation, "job.evaluation")
+    row = await insert(tx, kind, name, job, now=now)
+    await requests.remember(tx, request.request_id, name)
+    return messages.job(row)
+
+
+async def insert(
+    tx: Transaction, kind: str, name: str, job: job_service_pb2.Job, *, now: datetime, run: str = ""
+) -> Row:
+    """Writes a queued job with the row of its resource. Raises AlreadyExists."""
+    spec = job.run if kind == "run" else specs.complete_evaluation(job.evaluation, job.evaluation.subject)
+    row = await tx.one(
+        "INSERT INTO jobs (name, kind, state, max_attempts, spec, description, labels, dataset, create_time)"
+        " VALUES (%(name)s, %(kind)s, %(state)s, %(max_attempts)s, %(spec)s, %(description)s, %(labels)s,"
+        f" %(dataset)s, %(now)s) ON CONFLICT DO NOTHING RETURNING {messages.JOB_COLUMNS}",
+        name=name,
+        kind=kind,
+        state=int(State.QUEUED),
+        max_attempts=DEFAULT_MAX_ATTEMPTS,
+        spec=spec.SerializeToString(),
+        description=job.description.encode(),
+        labels=job_service_pb2.Job(labels=job.labels).SerializeToString(),
+        dataset=spec.dataset,
+        now=now,
+    )
+    if row is None:
+        raise AlreadyExists(name, f"`{name}` exists. Choose another id, or leave it empty.")
+    if isinstance(spec, evaluation_pb2.EvaluationSpec):
+        await _insert_evaluation(tx, name, spec, run)
+    else:
+        await tx.execute("INSERT INTO runs (name) VALUES (%(name)s)", name=name)
+    return row
+
+
+def _kind(request: job_service_pb2.EnqueueJobRequest) -> str:
+    job = request.job
+    violations = [requests.check_request_id(request.request_id)]
+    kind = job.WhichOneof("spec") or ""
+    if not kind:
+        violations.append(Violation("job.spec", "is required. Give `run` or `evaluation`."))
+    elif job.name != queue.JOB_NAMES[kind].split("{")[0]:
+        violations.append(names.check(job.name, queue.JOB_NAMES[kind], "job.name"))
+    for field in ("status", "lease_expire_time"):
+        if job.HasField(field):
+            violations.append(Violation(f"job.{field}", "is output only; leave it out."))
+    if job.ByteSize() > MAX_JOB_BYTES:
+        violations.append(Violation("job", f"has {job.ByteSize()} bytes; at most {MAX_JOB_BYTES}."))
+    bad = [each for each in violations if each]
+    if bad:
+        raise InvalidArgument(bad)
+    return kind
+
+
+async def _insert_evaluation(
+    tx: Transaction, name: str, spec: evaluation_pb2.EvaluationSpec, run: str
+) -> None:
+    dataset = await specs.check_evaluation(tx, spec, "job.evaluation")
+    await tx.execute(
+        "INSERT INTO evaluations (name, subject, run, dataset_sha256, board)"
+        " VALUES (%(name)s, %(subject)s, %(run)s, %(sha256)s, %(board)s)",
+        name=name,
+        subject=spec.subject,
+        run=run,
+        sha256=dataset.sha256,
+        board=specs.board_key(spec, dataset.sha256),
+    )
