@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -68,8 +69,15 @@ class RunningStack:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    state = StateDirectory(tmp_path_factory.mktemp("stack") / "state")
+def state_folder() -> Iterator[Path]:
+    """A folder outside pytest's own, which another session closes to the user that runs PostgreSQL."""
+    with tempfile.TemporaryDirectory(prefix="tunix-rt-stack-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def stack(state_folder: Path) -> Iterator[RunningStack]:
+    state = StateDirectory(state_folder / "state")
     environment = {**os.environ, "TUNIX_RT_LEASE_SECONDS": "3"}
     command = [PROGRAM, "up", "--detach", "--port", "0", "--web-port", "0", "--state", str(state.root)]
     started = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)

@@ -47,9 +47,9 @@ def test_a_killed_service_is_started_again(stack) -> None:
     assert stack.program("status", "--json").json["services"]
 
 
-def test_another_stack_beside_it_survives_a_kill_of_its_supervisor(stack, tmp_path: Path) -> None:
+def test_another_stack_beside_it_survives_a_kill_of_its_supervisor(stack, state_folder: Path) -> None:
     """Up, kill -9, up again in the foreground, Ctrl-C: no process and no record stays behind."""
-    state = str(tmp_path / "state")
+    state = str(state_folder / "beside")
     ports = ["--port", "0", "--web-port", "0", "--state", state, "--json"]
     record = stack.program("up", "--detach", *ports).json
     assert record["gateway"] != stack.record.gateway
@@ -75,13 +75,14 @@ def test_another_stack_beside_it_survives_a_kill_of_its_supervisor(stack, tmp_pa
     assert stack.program("down", "--state", state, "--json").json == {"state": "stopped"}
 
 
-def test_a_service_that_cannot_start_is_named_with_its_log(stack, tmp_path: Path) -> None:
+def test_a_service_that_cannot_start_is_named_with_its_log(stack, state_folder: Path) -> None:
     environment = {**stack.environment, "TUNIX_RT_LEASE_SECONDS": "no number"}
-    command = [PROGRAM, "up", "--detach", "--port", "0", "--state", str(tmp_path / "s"), "--json"]
+    state = state_folder / "failing"
+    command = [PROGRAM, "up", "--detach", "--port", "0", "--state", str(state), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
     assert done.returncode == 1
     error = json.loads(done.stderr)
     assert error["reason"] == "STACK_FAILED"
     assert "ended while starting" in error["message"]
     assert "lease_seconds" in error["message"].lower()
-    assert not (tmp_path / "s" / "postgres" / "postmaster.pid").exists()
+    assert not (state / "postgres" / "postmaster.pid").exists()

@@ -64,8 +64,8 @@ def test_other_paths_have_a_short_folder_for_the_socket(path: str) -> None:
     assert short == socket_directory(Path(path))
 
 
-def test_postgres_starts_is_taken_over_and_stops_under_an_awkward_path(tmp_path: Path) -> None:
-    data = tmp_path / ("it's a long folder " + "x" * 60) / "postgres"
+def test_postgres_starts_is_taken_over_and_stops_under_an_awkward_path(state_folder: Path) -> None:
+    data = state_folder / ("it's a long folder " + "x" * 60) / "postgres"
     first, second = EmbeddedPostgres(data), EmbeddedPostgres(data)
     first.start()
     pid = (data / "postmaster.pid").read_text().splitlines()[0]
