@@ -69,7 +69,7 @@ def run_demo(*, tiny: bool = False, state: Path | None = None, json: bool = Fals
     if json:
         print_json(result_json(result, steps.timings))
     else:
-        print_result(result, steps.timings)
+        print_result(result, steps.timings, remark=spec.remark)
         print_look_further(result, directory)
     try:
         checks.check_gain(result.pair, spec.largest_p)

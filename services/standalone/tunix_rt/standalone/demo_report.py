@@ -33,12 +33,14 @@ class DemoResult:
     pair: gateway_pb.PairedComparison
 
 
-def print_result(result: DemoResult, timings: Sequence[Timing]) -> None:
-    """Prints base against tuned, the training, the times, and the verdict."""
+def print_result(result: DemoResult, timings: Sequence[Timing], *, remark: str = "") -> None:
+    """Prints base against tuned, the training, the times, the verdict, and a remark on it."""
     console.print(_scores(result))
     console.print(_training(result))
     console.print(_times(timings))
     console.print(Text(verdict_sentence(result.pair, result.model), style="bold"))
+    if remark:
+        console.print(Text(remark, style="dim"))
 
 
 def print_look_further(result: DemoResult, directory: StateDirectory) -> None:

@@ -28,6 +28,7 @@ class DemoSpec:
     run: Mapping[str, object]
     max_tokens: int
     largest_p: float | None = None
+    remark: str = ""
     labels: Mapping[str, str] = field(default_factory=lambda: {"made-by": "demo"})
 
 
@@ -71,4 +72,5 @@ TINY = DemoSpec(
         "seed": 1,
     },
     max_tokens=32,
+    remark="The small model starts from random weights: this shows that the loop works, not a gain.",
 )
