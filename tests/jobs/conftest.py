@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from tunix_rt.rpc.channel import open_channel
-from tunix_rt.rpc.errors import Aborted, ApiError, OutOfRange, Reason
+from tunix_rt.rpc.errors import Aborted, ApiError, Internal, OutOfRange, Reason
 from tunix_rt.rpc.server import Server
 from tunix_rt.v1 import job_service_pb2 as pb
 from tunix_rt.v1.job_service_pb2_grpc import (
@@ -23,7 +23,8 @@ from tunix_rt.v1.job_service_pb2_grpc import (
 class MemoryJobs(JobServiceServicer):
     """Stores what is streamed; its own fields say how it misbehaves.
 
-    After `drop_every` stored batches a stream is cut before the last is acknowledged.
+    After `drop_every` stored batches a stream is cut before the last is acknowledged;
+    `failures` batches fail with INTERNAL.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,7 @@ class MemoryJobs(JobServiceServicer):
         self.streams = 0
         self.largest = 0
         self.drop_every = 0
+        self.failures = 0
         self.fenced = False
         self.stored = asyncio.Condition()
         self.queue: asyncio.Queue[pb.Job] = asyncio.Queue()
@@ -63,6 +65,9 @@ class MemoryJobs(JobServiceServicer):
                 first = False
                 yield len(kept)
                 continue
+            if self.failures:
+                self.failures -= 1
+                raise Internal(Reason.INTERNAL, "A bug, as told.")
             items = list(items_of(request))
             self.largest = max(self.largest, len(items))
             if request.offset > len(kept):

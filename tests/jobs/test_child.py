@@ -21,7 +21,8 @@ root = Path(sys.argv[1])
 what = (root / "spec.json").read_text()
 if what == "ignore":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print("started", os.environ.get("MARK"), "TUNIX_RT_BLOBS" in os.environ, os.getpgrp() == os.getpid(), flush=True)
+secret, leads = "TUNIX_RT_BLOBS" in os.environ, os.getpgrp() == os.getpid()
+print("started", os.environ.get("MARK"), secret, leads, flush=True)
 if what == "exit":
     print("bye", file=sys.stderr)
     sys.exit(3)

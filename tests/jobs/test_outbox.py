@@ -12,6 +12,7 @@ from tunix_rt.jobs.directory import JobDirectory, metric_line
 from tunix_rt.jobs.outbox import Shipped, ship_logs, ship_metrics
 from tunix_rt.jobs.remote import LeaseLost
 from tunix_rt.jobs.tail import whole_lines_bytes
+from tunix_rt.rpc.errors import Internal
 
 
 @pytest.fixture
@@ -92,6 +93,22 @@ async def test_an_outage_loses_and_doubles_nothing(server: Any, directory: JobDi
     async with asyncio.timeout(20):
         await shipping
     assert measured(server.jobs.points) == expected(100)
+
+
+async def test_a_registry_with_a_bug_does_not_end_a_running_job(
+    server: Any, directory: JobDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunix_rt.jobs.outbox.BUG_PATIENCE", 2)
+    server.jobs.failures = 4
+    ended = asyncio.Event()
+    shipping = asyncio.ensure_future(ship_metrics(server.stub(), directory, "runs/r", 2, ended))
+    write(directory, 1, 5)
+    await stored(server.jobs, server.jobs.points, 10)
+    server.jobs.failures = 3  # the first ends a stream that has stored something
+    write(directory, 6, 6)
+    ended.set()
+    with pytest.raises(Internal):
+        await shipping
 
 
 async def test_log_lines_arrive_with_the_last_one_that_has_no_line_end(

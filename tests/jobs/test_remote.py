@@ -11,7 +11,7 @@ import pytest
 
 from tunix_rt.blobs.blobs import BlobCorruptError, BlobMissingError, BlobsUnavailableError
 from tunix_rt.jobs import remote
-from tunix_rt.jobs.remote import LeaseLost, answer, api_error, in_store, persist
+from tunix_rt.jobs.remote import BUG_PATIENCE, LeaseLost, answer, api_error, in_store, persist
 from tunix_rt.rpc.errors import (
     Aborted,
     AlreadyExists,
@@ -135,10 +135,12 @@ async def test_an_outage_is_borne_for_as_long_as_it_lasts(quick: None) -> None:
 
 
 async def test_a_bug_is_borne_for_a_while_only(quick: None) -> None:
-    assert await persist(fails(*[BUG] * 9), "call") == "done"
+    assert await persist(fails(*[BUG] * (BUG_PATIENCE - 1)), "call") == "done"
     with pytest.raises(Internal):
-        await persist(fails(*[BUG] * 10), "call")
-    assert await persist(fails(*[BUG] * 9, AWAY, *[BUG] * 9), "call") == "done"
+        await persist(fails(*[BUG] * BUG_PATIENCE), "call")
+    assert (
+        await persist(fails(*[BUG] * (BUG_PATIENCE - 1), AWAY, *[BUG] * (BUG_PATIENCE - 1)), "call") == "done"
+    )
 
 
 async def test_an_answer_that_will_not_change_is_raised_at_once(quick: None) -> None:

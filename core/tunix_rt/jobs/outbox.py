@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 
 from tunix_rt.jobs.directory import JobDirectory
-from tunix_rt.jobs.remote import Backoff, answer, wait_for_event
+from tunix_rt.jobs.remote import BUG_PATIENCE, Backoff, answer, wait_for_event
 from tunix_rt.jobs.tail import Batch, Tail, log_lines, metric_points
 from tunix_rt.rpc.errors import Internal, OutOfRange, Reason, Unavailable
 from tunix_rt.rpc.telemetry import get_logger
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.2
 _WINDOW = 8
 _ACK_SECONDS = 60.0
-_BUG_PATIENCE = 10
 
 T = TypeVar("T")
 
@@ -61,8 +60,9 @@ async def ship_metrics(
 ) -> None:
     """Streams `metrics.jsonl` until `ended` is set and every point is acknowledged.
 
-    Reconnects for as long as the registry is away. Raises LeaseLost, and
-    ValueError for a line that is no metric line.
+    Reconnects for as long as the registry is away, and while the job runs also for
+    as long as it fails. Raises LeaseLost, and ValueError for a line that is no
+    metric line.
     """
     first = pb.StreamMetricsRequest(name=name, attempt=attempt)
     tail = Tail(directory.metrics, metric_points, keep_partial=False)
@@ -107,8 +107,9 @@ async def _ship(
             await _ship_once(stream, first, request, tail, ended, shipped)
             return
         except (Unavailable, OutOfRange, Internal) as error:
-            bugs = 0 if stream.stored or isinstance(error, Unavailable) else bugs + 1
-            if bugs >= _BUG_PATIENCE:
+            counts = ended.is_set() and not stream.stored and not isinstance(error, Unavailable)
+            bugs = bugs + 1 if counts else 0
+            if bugs >= BUG_PATIENCE:
                 raise
             if stream.stored:
                 backoff.reset()

@@ -31,7 +31,7 @@ from tunix_rt.rpc.status import status_of, violations_of
 from tunix_rt.rpc.telemetry import get_logger
 
 CALL_SECONDS = 10.0
-_BUG_PATIENCE = 10
+BUG_PATIENCE = 100  # about eight minutes: time to replace a registry with a bug
 _AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
 _PLAIN: dict[grpc.StatusCode, type[ApiError]] = {
     kind.code: kind
@@ -144,7 +144,7 @@ async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:
 async def persist(call: Callable[[], Awaitable[T]], what: str, *, until: asyncio.Event | None = None) -> T:
     """Repeats a call for as long as the other side is away.
 
-    Gives up with the last error when `until` is set, and after ten INTERNAL
+    Gives up with the last error when `until` is set, and after a hundred INTERNAL
     errors in a row; other errors are raised at once.
     """
     backoff, bugs = Backoff(), 0
@@ -158,7 +158,7 @@ async def persist(call: Callable[[], Awaitable[T]], what: str, *, until: asyncio
             get_logger().warning("retrying", what=what, error=error.message)
         except Internal as error:
             bugs += 1
-            if bugs >= _BUG_PATIENCE or (until is not None and until.is_set()):
+            if bugs >= BUG_PATIENCE or (until is not None and until.is_set()):
                 raise
             get_logger().warning("retrying", what=what, error=error.message, failures=bugs)
         await backoff.pause(until)

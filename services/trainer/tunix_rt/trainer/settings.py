@@ -14,6 +14,7 @@ class Settings(BaseSettings):
 
     `slots` runs train at the same time. `slot_devices` gives each slot its
     accelerators, such as `0,1;2,3` for two slots; empty leaves all of them visible.
+    `worker_id` must differ between trainers of one registry, and stay the same over restarts.
     A child that is to stop has `stop_seconds` to save, and then is killed.
     """
 
