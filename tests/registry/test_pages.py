@@ -35,6 +35,21 @@ async def test_datasets_are_listed_newest_first_and_once(registry):
     assert pages == [[made[4], made[3]], [made[2], made[1]], [made[0]]]
 
 
+async def test_a_page_of_large_rows_is_bounded_in_bytes(registry):
+    request = registry_service_pb2.CreateDatasetRequest(
+        dataset=dataset_pb2.Dataset(description="x" * 250_000)
+    )
+    for _ in range(20):
+        await registry.registry.CreateDataset(request)
+    pages = await all_pages(
+        registry.registry.ListDatasets, registry_service_pb2.ListDatasetsRequest(), "datasets", 1000
+    )
+    assert [len(page) for page in pages] == [17, 3]
+    request.dataset.description = "x" * 300_000
+    failure = await registry.failure_of(registry.registry.CreateDataset(request))
+    assert list(failure.fields) == ["dataset"]
+
+
 async def test_rows_that_arrive_meanwhile_shift_nothing(registry):
     for _ in range(4):
         await registry.registry.CreateDataset(registry_service_pb2.CreateDatasetRequest())

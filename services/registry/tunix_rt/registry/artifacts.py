@@ -102,6 +102,7 @@ async def list_page(
         "artifacts",
         request,
         columns="name, create_time, document",
+        payload="document",
         where=where,
         owner=request.owner,
         kind=request.kind,

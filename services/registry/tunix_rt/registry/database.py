@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -17,6 +18,8 @@ from tunix_rt.rpc.errors import Reason, Unavailable
 Row = dict[str, Any]
 POOL_SIZE = 10
 _RECONNECT_SECONDS = 4.0
+# Its warnings would stand as bare text among the JSON lines; the calls that fail say what they say.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 _MIGRATION_LOCK = 7_303_014_421
 _MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
 

@@ -11,7 +11,7 @@ from tunix_rt.v1 import dataset_pb2, registry_service_pb2
 
 MAX_BATCH_TRACES = 1000
 MAX_BATCH_BYTES = 4 * 1024 * 1024
-_MAX_DESCRIPTION = 10_000
+MAX_DOCUMENT_BYTES = 256 * 1024
 _MAX_SPLITS = 20
 
 
@@ -25,9 +25,9 @@ def create_violations(request: registry_service_pb2.CreateDatasetRequest) -> lis
     for field in ("name", "state", "trace_count", "sha256", "size_bytes", "create_time", "seal_time"):
         if any(descriptor.name == field for descriptor, _ in dataset.ListFields()):
             found.append(Violation(f"dataset.{field}", "is output only; leave it out."))
-    if len(dataset.description) > _MAX_DESCRIPTION:
-        text = f"has {len(dataset.description)} characters; at most {_MAX_DESCRIPTION} are kept."
-        found.append(Violation("dataset.description", text))
+    if dataset.ByteSize() > MAX_DOCUMENT_BYTES:
+        text = f"has {dataset.ByteSize()} bytes without its traces; at most {MAX_DOCUMENT_BYTES} are kept."
+        found.append(Violation("dataset", text))
     if dataset.source.size < 0:
         found.append(Violation("dataset.source.size", f"is {dataset.source.size}; it must not be negative."))
     return [each for each in found if each] + _split_violations(dataset)

@@ -90,7 +90,9 @@ async def list_page(
     tx: Transaction, request: registry_service_pb2.ListDatasetsRequest
 ) -> registry_service_pb2.ListDatasetsResponse:
     """A page of datasets, newest first."""
-    page = await newest_first(tx, "datasets", request, columns="name, create_time, document")
+    page = await newest_first(
+        tx, "datasets", request, columns="name, create_time, document", payload="document"
+    )
     return registry_service_pb2.ListDatasetsResponse(
         datasets=[dataset_pb2.Dataset.FromString(row["document"]) for row in page.rows],
         next_page_token=page.next_page_token,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from tunix_rt.registry import runs
 from tunix_rt.registry.curves import (
     NEVER,
     Part,
@@ -18,6 +17,7 @@ from tunix_rt.registry.curves import (
 from tunix_rt.registry.database import Transaction
 from tunix_rt.registry.paging import resume_position, resume_token
 from tunix_rt.registry.points import MAX_POINTS, curve_arrays, unpack
+from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import InvalidArgument, NotFound
 from tunix_rt.rpc.pages import page_size
 from tunix_rt.v1 import registry_service_pb2
@@ -68,8 +68,9 @@ async def get_curves(
 ) -> registry_service_pb2.GetCurvesResponse:
     """Curves by run and metric, sampled on one grid for each metric."""
     budget = _check_curves(request)
-    for index, run in enumerate(request.runs):
-        await runs.require(tx, run, f"runs[{index}]")
+    known = await tx.all("SELECT name FROM runs WHERE name = ANY(%(runs)s::text[])", runs=list(request.runs))
+    if absent := set(request.runs) - {row["name"] for row in known}:
+        raise NotFound(min(absent))
     made: dict[tuple[str, str], registry_service_pb2.Curve] = {}
     total = 0
     for metric in request.metrics:
@@ -92,6 +93,9 @@ async def get_curves(
 
 
 def _check_curves(request: registry_service_pb2.GetCurvesRequest) -> int:
+    bad = [names.check(run, names.RUN, f"runs[{index}]") for index, run in enumerate(request.runs)]
+    if violations := [each for each in bad if each]:
+        raise InvalidArgument(violations[:MAX_CURVES])
     for field, values in (("runs", request.runs), ("metrics", request.metrics)):
         if not 1 <= len(values) <= MAX_CURVES:
             raise InvalidArgument.of(field, f"are {len(values)}; give from 1 to {MAX_CURVES}.")

@@ -17,7 +17,7 @@ from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import AlreadyExists, InvalidArgument, NotFound, Reason, Violation
 from tunix_rt.v1 import model_pb2, registry_service_pb2
 
-_MAX_DESCRIPTION = 10_000
+MAX_DOCUMENT_BYTES = 1024 * 1024
 _OUTPUT_ONLY = ("name", "digest", "size_bytes", "create_time")
 
 
@@ -103,6 +103,7 @@ async def list_page(
         "model_versions",
         request,
         columns="name, create_time, document",
+        payload="document",
         where="parent = %(parent)s" if request.parent else "true",
         parent=request.parent,
     )
@@ -136,7 +137,7 @@ def _violations(request: registry_service_pb2.CreateModelVersionRequest) -> list
     for field in _OUTPUT_ONLY:
         if any(descriptor.name == field for descriptor, _ in version.ListFields()):
             found.append(Violation(f"model_version.{field}", "is output only; leave it out."))
-    if len(version.description) > _MAX_DESCRIPTION:
-        text = f"has {len(version.description)} characters; at most {_MAX_DESCRIPTION} are kept."
-        found.append(Violation("model_version.description", text))
+    if version.ByteSize() > MAX_DOCUMENT_BYTES:
+        text = f"has {version.ByteSize()} bytes; at most {MAX_DOCUMENT_BYTES} are kept."
+        found.append(Violation("model_version", text))
     return [each for each in found if each]

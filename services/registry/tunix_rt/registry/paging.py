@@ -25,28 +25,40 @@ class Page:
 
 
 async def newest_first(
-    tx: Transaction, table: str, request: Any, *, columns: str, where: str = "true", **filters: object
+    tx: Transaction,
+    table: str,
+    request: Any,
+    *,
+    columns: str,
+    payload: str,
+    where: str = "true",
+    **filters: object,
 ) -> Page:
-    """A page of a table, newest first, from the `page_size` and `page_token` of a list request."""
+    """A page of a table, newest first, from the `page_size` and `page_token` of a list request.
+
+    `columns` include `name` and `create_time`; the page ends early where the `payload` column fills it.
+    """
     size = page_size(request.page_size)
     position = decode_token(request.page_token, [table, *filters.values()], 2)
     after = "(create_time, name) < (%(after_time)s, %(after_name)s)" if position else "true"
     time, name = position or (0, "")
-    rows = await tx.all(
-        f"SELECT {columns} FROM {table} WHERE {where} AND {after}"
-        " ORDER BY create_time DESC, name DESC LIMIT %(limit)s",
+    order = "create_time DESC, name DESC"
+    found = await tx.all(
+        within_bytes(
+            f"SELECT {columns} FROM {table} WHERE {where} AND {after} ORDER BY {order} LIMIT %(limit)s",
+            order,
+            payload,
+        ),
         after_time=_EPOCH + timedelta(microseconds=int(time)),
         after_name=name,
         limit=size + 1,
         **filters,
     )
-    token = ""
-    if len(rows) > size:
-        rows = rows[:size]
-        last = rows[-1]
-        moment = (last["create_time"] - _EPOCH) // timedelta(microseconds=1)
-        token = encode_token([moment, last["name"]], [table, *filters.values()])
-    return Page(rows, token)
+    rows, more = cut(found, size)
+    if not more:
+        return Page(rows, "")
+    moment = (rows[-1]["create_time"] - _EPOCH) // timedelta(microseconds=1)
+    return Page(rows, encode_token([moment, rows[-1]["name"]], [table, *filters.values()]))
 
 
 def within_bytes(select: str, order: str, payload: str) -> str:

@@ -45,6 +45,7 @@ async def list_page(
         _TABLE,
         request,
         columns=_COLUMNS,
+        payload="spec",
         where=where,
         state=int(request.state),
         dataset=request.dataset,

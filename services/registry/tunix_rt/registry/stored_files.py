@@ -18,6 +18,7 @@ from tunix_rt.blobs.blobs import (
     is_sha256,
 )
 from tunix_rt.blobs.manifest import is_safe_path
+from tunix_rt.registry.streams import discard
 from tunix_rt.rpc.errors import (
     FailedPrecondition,
     Internal,
@@ -81,6 +82,7 @@ async def upload(
             text = f"is {announced.size_bytes}, but the stored bytes of this SHA-256 are {stored.size_bytes}."
             raise InvalidArgument.of("size_bytes", text)
         yield stored.size_bytes
+        await discard(messages)
         return
     yield 0
     with tempfile.TemporaryDirectory(prefix="tunix-rt-upload-") as folder:
