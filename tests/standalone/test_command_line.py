@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -113,3 +114,12 @@ def test_an_unknown_model_source_is_an_error(
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip()
+
+
+def test_the_demo_leaves_a_folder_that_is_not_its_own_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert main(["demo", "--tiny", "--state", str(tmp_path), "--json"]) == 1
+    assert json.loads(capsys.readouterr().err)["reason"] == "STATE_IN_USE"
+    assert (tmp_path / "thesis.txt").read_text() == "mine"

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tunix_rt.standalone.plan import Options
 from tunix_rt.standalone.postgres import EmbeddedPostgres
@@ -19,17 +19,22 @@ _DOWN_SECONDS = 120.0
 
 
 def start_in_background(
-    state: StateDirectory, options: Options, *, with_parent: bool = False
+    state: StateDirectory,
+    options: Options,
+    *,
+    with_parent: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[StackRecord]:
     """Starts a stack and yields its record at each change, the last time when all services serve.
 
-    With `with_parent` it stops when this process ends. Raises StackRunningError, StackError.
+    With `with_parent` it stops when this process ends; `environment` takes the place of this one's.
+    Raises StackRunningError, StackError.
     """
     if state.held():
         raise StackRunningError(str(state.root))
     state.make()
     state.clear_record()
-    process = _spawn(state, options, with_parent=with_parent)
+    process = _spawn(state, options, with_parent=with_parent, environment=environment)
     deadline = time.monotonic() + START_SECONDS + 90
     last: StackRecord | None = None
     while time.monotonic() < deadline:
@@ -75,14 +80,21 @@ def stop_in_background(state: StateDirectory) -> Iterator[StackRecord]:
         time.sleep(_POLL_SECONDS)
 
 
-def _spawn(state: StateDirectory, options: Options, *, with_parent: bool) -> subprocess.Popen[bytes]:
+def _spawn(
+    state: StateDirectory, options: Options, *, with_parent: bool, environment: Mapping[str, str] | None
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tunix_rt.standalone.supervise", str(state.root)]
     command += ["--port", str(options.port), "--web-port", str(options.web_port)]
     command += ["--web-port-fixed"] if options.web_port_fixed else []
     command += ["--with-parent"] if with_parent else []
     with (state.logs / "stack.log").open("ab") as log:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
         )
 
 

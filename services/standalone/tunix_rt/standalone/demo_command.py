@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tunix_rt.standalone.options import JsonOption, StateOption
+from tunix_rt.standalone.options import JsonOption
 
 
 def demo(
@@ -14,7 +15,12 @@ def demo(
     tiny: Annotated[
         bool, typer.Option("--tiny", help="A small model made on the spot: the same loop in under a minute.")
     ] = False,
-    state: StateOption = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state", metavar="DIR", help="New, or an earlier demo's; else demo/ in the state folder."
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Import a model, build datasets, evaluate, train, evaluate again, rank and compare."""
