@@ -12,7 +12,7 @@ from google.protobuf.struct_pb2 import Struct
 from google.rpc import status_pb2
 
 from tunix_rt.rpc.status import reason_of
-from tunix_rt.v1 import evaluation_pb2, job_pb2, job_service_pb2, registry_service_pb2, run_pb2
+from tunix_rt.v1 import artifact_pb2, evaluation_pb2, job_pb2, job_service_pb2, registry_service_pb2, run_pb2
 
 ERROR = status_pb2.Status(code=13, message="the child crashed")
 
@@ -75,17 +75,25 @@ async def test_an_expired_lease_goes_to_another_worker_and_fences_the_first(open
     clock.advance(2)
     second = await registry.claim(worker="b")
     assert (second.name, second.status.attempt) == (first.name, 2)
+    files = await registry.files({"state.json": b"{}"})
+    artifact = artifact_pb2.Artifact(kind="checkpoint", files=files)
     for call in (
         registry.jobs.RenewLease(renewal(first)),
         registry.jobs.FinishJob(finish(first, error=ERROR)),
-        registry.jobs.RecordItemScores(
-            job_service_pb2.RecordItemScoresRequest(name="evaluations/none", attempt=1)
+        registry.jobs.RecordArtifact(
+            job_service_pb2.RecordArtifactRequest(name=first.name, attempt=1, artifact=artifact)
         ),
     ):
         failure = await registry.failure_of(call)
-        assert failure.reason in {"LEASE_LOST", "RESOURCE_NOT_FOUND"}
-    failure = await registry.failure_of(registry.jobs.RenewLease(renewal(first)))
-    assert (failure.code, failure.reason) == (grpc.StatusCode.ABORTED, "LEASE_LOST")
+        assert (failure.code, failure.reason) == (grpc.StatusCode.ABORTED, "LEASE_LOST")
+
+
+async def test_a_waiting_claim_gets_a_job_as_soon_as_its_lease_runs_out(registry):
+    await registry.enqueue()
+    first = await registry.claim(worker="dead", lease=Duration(seconds=1))
+    second = await registry.claim(worker="alive", wait=Duration(seconds=20))
+    assert (second.name, second.status.attempt) == (first.name, 2)
+    assert second.status.start_time == first.status.start_time
 
 
 async def test_an_expired_lease_can_be_renewed_while_nobody_else_has_claimed(open_registry, clock):
