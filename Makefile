@@ -25,7 +25,7 @@ test: $(VENV)/installed-dev chromium
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p tunix_rt
+	$(BIN)/mypy core services
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against protos/baseline.binpb

@@ -71,8 +71,8 @@ async def test_all_bad_fields_are_named_together(trainer: Any, spec: RunSpec) ->
         "run_id",
         "run.name",
         "run.status",
-        "spec.steps",
-        "spec.optimizer.learning_rate",
+        "run.spec.steps",
+        "run.spec.optimizer.learning_rate",
     ]
 
 
@@ -114,7 +114,7 @@ async def test_a_split_without_traces_is_refused(trainer: Any, spec: RunSpec, fi
         setattr(spec, field, value)
     code, text, _ = await refused(trainer.CreateRun(CreateRunRequest(run=Run(spec=spec))))
     assert code == "FAILED_PRECONDITION"
-    assert text.startswith(f"SPLIT_EMPTY: spec.{field}")
+    assert text.startswith(f"SPLIT_EMPTY: run.spec.{field}")
     assert "train (" in text
 
 

@@ -17,9 +17,13 @@ def new_request_id() -> str:
     return str(uuid.uuid4())
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
-    """An asyncio channel to `host:port`; calls retry on UNAVAILABLE as the service config says."""
-    return grpc.aio.insecure_channel(address, options=channel_options())
+def open_channel(address: str, *, retries: bool = True) -> grpc.aio.Channel:
+    """An asyncio channel to `host:port`; calls retry on UNAVAILABLE as the service config says.
+
+    A service that calls another on behalf of a client turns `retries` off: the client retries, and
+    retries of both would multiply.
+    """
+    return grpc.aio.insecure_channel(address, options=channel_options(retries=retries))
 
 
 def open_blocking_channel(address: str) -> grpc.Channel:
@@ -27,11 +31,12 @@ def open_blocking_channel(address: str) -> grpc.Channel:
     return grpc.insecure_channel(address, options=channel_options())
 
 
-def channel_options() -> list[tuple[str, Any]]:
+def channel_options(*, retries: bool = True) -> list[tuple[str, Any]]:
     """The options of every channel."""
+    retrying = [("grpc.service_config", _service_config())] if retries else []
     return [
-        ("grpc.service_config", _service_config()),
-        ("grpc.enable_retries", 1),
+        *retrying,
+        ("grpc.enable_retries", int(retries)),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", 30_000),

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
+from google.protobuf.message import Message
 
-from tunix_rt.rpc.errors import ApiError, Internal, Reason
+from tunix_rt.rpc.errors import ApiError, Internal, InvalidArgument, Reason
 from tunix_rt.rpc.status import DETAILS_KEY, to_status
 from tunix_rt.rpc.telemetry import get_logger
+from tunix_rt.rpc.unknown_fields import unknown_fields
 
 REQUEST_ID_KEY = "x-request-id"
 _QUIET = ("/grpc.health.v1.", "/grpc.reflection.")
@@ -60,6 +62,7 @@ def _wrap_unary(behaviour: Any, method: str) -> Any:
         started = time.monotonic()
         _bind(context)
         try:
+            _refuse_unknown(request, method)
             response = await behaviour(request, context)
         except Exception as error:
             await _abort(context, error, method, started)
@@ -83,6 +86,14 @@ def _wrap_stream(behaviour: Any, method: str) -> Any:
         _log(method, started)
 
     return call
+
+
+def _refuse_unknown(request: Any, method: str) -> None:
+    """Raises InvalidArgument if a request that creates has fields that this server does not know."""
+    if isinstance(request, Message) and method.rpartition("/")[2].startswith("Create"):
+        found = list(unknown_fields(request))
+        if found:
+            raise InvalidArgument(found)
 
 
 def _bind(context: grpc.aio.ServicerContext[Any, Any]) -> None:

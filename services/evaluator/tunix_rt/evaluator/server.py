@@ -20,6 +20,7 @@ from tunix_rt.evaluator.evaluation import Evaluator
 from tunix_rt.evaluator.messages import Item, ItemDone, ItemFailed, Text
 from tunix_rt.evaluator.settings import Settings
 from tunix_rt.evaluator.subjects import DatasetStore, require_split
+from tunix_rt.jobs.evaluation_spec import complete_decoding
 from tunix_rt.jobs.models import cached_model, resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer
 from tunix_rt.jobs.worker import Worker
@@ -84,7 +85,7 @@ class EvaluatorServicer(EvaluatorServiceServicer):
         items = [
             Item(index, messages=_messages(prompt, request)) for index, prompt in enumerate(request.prompts)
         ]
-        decoding = spec.engine_decoding(spec.complete_decoding(request.decoding))
+        decoding = spec.engine_decoding(complete_decoding(request.decoding))
         model = EngineModel(directory, subject.digest)
         async with aclosing(self._engine.generate(model, items, decoding=decoding, stream=True)) as events:
             async for event in events:
@@ -137,7 +138,7 @@ async def start(settings: Settings) -> Running:
     """Starts the server and one worker. Raises ValueError and BlobsUnavailableError for the store."""
     blobs = await asyncio.to_thread(open_blobs, settings.blobs)
     settings.work.mkdir(parents=True, exist_ok=True)
-    channel = open_channel(settings.registry)
+    channel = open_channel(settings.registry, retries=False)
     registry, jobs = RegistryServiceStub(channel), JobServiceStub(channel)
     cache = {"TUNIX_RT_COMPILE_CACHE": str(settings.compile_cache)} if settings.compile_cache else {}
     engine = EngineClient(cache)

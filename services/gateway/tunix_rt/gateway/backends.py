@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from tunix_rt.rpc.channel import channel_options, open_channel
+from tunix_rt.rpc.channel import open_channel
 from tunix_rt.rpc.errors import ApiError, Reason, Unavailable, Unimplemented
 from tunix_rt.rpc.status import DETAILS_KEY
 from tunix_rt.v1.job_service_pb2_grpc import JobServiceStub
@@ -38,7 +38,8 @@ class Backends:
     def __init__(self, *, registry: str, trainer: str, evaluator: str) -> None:
         addresses = {"registry": registry, "trainer": trainer, "evaluator": evaluator}
         self.by_name = {
-            name: Backend(name, address, _open_plain_channel(address)) for name, address in addresses.items()
+            name: Backend(name, address, open_channel(address, retries=False))
+            for name, address in addresses.items()
         }
         self._retrying = open_channel(registry)
         self.registry: Any = RegistryServiceStub(self._retrying)
@@ -99,9 +100,3 @@ async def pass_on(
         error.code(), error.details() or "", trailing_metadata=tuple(error.trailing_metadata() or ())
     )
     raise AssertionError("abort returns never")
-
-
-def _open_plain_channel(address: str) -> grpc.aio.Channel:
-    retrying = ("grpc.service_config", "grpc.enable_retries")
-    options = [option for option in channel_options() if option[0] not in retrying]
-    return grpc.aio.insecure_channel(address, options=[*options, ("grpc.enable_retries", 0)])

@@ -65,11 +65,11 @@ class TrainerServicer(TrainerServiceServicer):
                 datasets[evaluation.dataset] = await self._get_dataset(evaluation.dataset)
         for dataset in datasets.values():
             check_sealed(dataset)
-        check_split(datasets[spec.dataset], spec.train_split, "spec.train_split")
+        check_split(datasets[spec.dataset], spec.train_split, "run.spec.train_split")
         if not spec.HasField("validate_every") or spec.validate_every > 0:
-            check_split(datasets[spec.dataset], spec.validation_split, "spec.validation_split")
+            check_split(datasets[spec.dataset], spec.validation_split, "run.spec.validation_split")
         for index, evaluation in enumerate(spec.evaluate_after):
-            field = f"spec.evaluate_after[{index}].split"
+            field = f"run.spec.evaluate_after[{index}].split"
             check_split(datasets[evaluation.dataset], evaluation.split, field)
 
     async def _get_dataset(self, name: str) -> Dataset:
@@ -90,7 +90,7 @@ def check_request(request: trainer_service_pb2.CreateRunRequest) -> None:
     bad += [
         Violation(f"run.{name}", "is output only; leave it out.") for name in _OUTPUT_ONLY if name in given
     ]
-    bad += violations(request.run.spec)
+    bad += [Violation(f"run.{each.field}", each.description) for each in violations(request.run.spec)]
     if bad:
         raise InvalidArgument(bad)
 
@@ -112,7 +112,7 @@ def check_split(dataset: Dataset, split: str, field: str) -> None:
         return
     known = ", ".join(f"{name} ({count} traces)" for name, count in counts.items())
     remedy = "Choose one with traces" + (
-        ", or set validate_every to 0." if field == "spec.validation_split" else "."
+        ", or set validate_every to 0." if field == "run.spec.validation_split" else "."
     )
     raise FailedPrecondition(
         Reason.SPLIT_EMPTY,
@@ -126,7 +126,7 @@ class TrainerServer(Server):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.listen, [SERVICE])
-        self._channel = open_channel(settings.registry)
+        self._channel = open_channel(settings.registry, retries=False)
         servicer = TrainerServicer(RegistryServiceStub(self._channel), JobServiceStub(self._channel))
         add_TrainerServiceServicer_to_server(servicer, self.grpc_server)
 

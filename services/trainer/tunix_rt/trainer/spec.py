@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from tunix_rt.answers.score import SCORER
+from tunix_rt.jobs.evaluation_spec import (
+    choice_violations,
+    complete_evaluation,
+    follow_up_violations,
+    system_prompt_violations,
+)
 from tunix_rt.rpc.errors import Violation
 from tunix_rt.rpc.names import DATASET, MODEL_VERSION, check, check_id
 from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
@@ -14,7 +19,6 @@ from tunix_rt.v1.run_pb2 import LoraTuning, OptimizerSpec, RunSpec
 
 MAX_STEPS = 10_000_000
 MAX_EVALUATIONS = 20
-MAX_SYSTEM_PROMPT = 16_384
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -38,7 +42,7 @@ def complete(spec: RunSpec) -> RunSpec:
         made.validate_every = max(1, spec.steps // 10)
     _complete_optimizer(made.optimizer)
     for evaluation in made.evaluate_after:
-        _complete_evaluation(evaluation, made.dataset)
+        evaluation.CopyFrom(_follow_up(evaluation, made))
     return made
 
 
@@ -54,13 +58,14 @@ def _complete_optimizer(optimizer: OptimizerSpec) -> None:
             setattr(optimizer, name, default)
 
 
-def _complete_evaluation(evaluation: EvaluationSpec, dataset: str) -> None:
-    evaluation.dataset = evaluation.dataset or dataset
-    evaluation.split = evaluation.split or "test"
-    evaluation.format = evaluation.format or DEFAULT_FORMAT
-    evaluation.scorer = evaluation.scorer or SCORER
-    evaluation.decoding.max_tokens = evaluation.decoding.max_tokens or 256
-    evaluation.decoding.top_p = evaluation.decoding.top_p or 1.0
+def _follow_up(evaluation: EvaluationSpec, run: RunSpec) -> EvaluationSpec:
+    """An evaluation of the run: on its dataset and with its prompt, unless it says otherwise."""
+    made = EvaluationSpec()
+    made.CopyFrom(evaluation)
+    made.dataset = evaluation.dataset or run.dataset
+    made.format = evaluation.format or run.format
+    made.system_prompt = evaluation.system_prompt or run.system_prompt
+    return complete_evaluation(made)
 
 
 def _run_violations(spec: RunSpec) -> Iterator[Violation]:
@@ -83,13 +88,13 @@ def _run_violations(spec: RunSpec) -> Iterator[Violation]:
     if spec.checkpoint_every < 0:
         text = f"is {spec.checkpoint_every}; it must be positive, or 0 to save only the last step."
         yield Violation("spec.checkpoint_every", text)
-    yield from _one_of(spec.format, FORMATS, "spec.format")
-    yield from _system_prompt(spec.system_prompt, "spec.system_prompt")
+    yield from choice_violations(spec.format, FORMATS, "spec.format")
+    yield from system_prompt_violations(spec.system_prompt, "spec.system_prompt")
     if len(spec.evaluate_after) > MAX_EVALUATIONS:
         text = f"has {len(spec.evaluate_after)} evaluations; at most {MAX_EVALUATIONS} are allowed."
         yield Violation("spec.evaluate_after", text)
     for index, evaluation in enumerate(spec.evaluate_after[:MAX_EVALUATIONS]):
-        yield from _evaluation_violations(evaluation, f"spec.evaluate_after[{index}]")
+        yield from follow_up_violations(evaluation, f"spec.evaluate_after[{index}]")
 
 
 def _length_violations(spec: RunSpec) -> Iterator[Violation]:
@@ -141,43 +146,6 @@ def _optimizer_violations(spec: RunSpec) -> Iterator[Violation]:
             yield Violation(f"{path}.{name}", f"is {value:g}; it must be in [0, 1).")
 
 
-def _evaluation_violations(spec: EvaluationSpec, path: str) -> Iterator[Violation]:
-    if spec.subject:
-        yield Violation(
-            f"{path}.subject", f"is `{spec.subject[:200]}`; leave it empty: it is the run itself."
-        )
-    if spec.dataset:
-        yield from _some(check(spec.dataset, DATASET, f"{path}.dataset"))
-    yield from _some(check_id(spec.split, f"{path}.split"))
-    yield from _decoding_violations(spec, f"{path}.decoding")
-    yield from _one_of(spec.format, FORMATS, f"{path}.format")
-    yield from _system_prompt(spec.system_prompt, f"{path}.system_prompt")
-    yield from _one_of(spec.scorer, (SCORER,), f"{path}.scorer")
-    if spec.limit < 0:
-        yield Violation(f"{path}.limit", f"is {spec.limit}; it must be positive, or 0 for all items.")
-
-
-def _decoding_violations(spec: EvaluationSpec, path: str) -> Iterator[Violation]:
-    decoding = spec.decoding
-    if not 0 <= decoding.max_tokens <= 4096:
-        text = f"is {decoding.max_tokens}; it must be in [1, 4096], or 0 for 256."
-        yield Violation(f"{path}.max_tokens", text)
-    if not 0 <= decoding.temperature <= 10:
-        text = f"is {decoding.temperature:g}; it must be in [0, 10], where 0 is greedy."
-        yield Violation(f"{path}.temperature", text)
-    if decoding.top_k < 0:
-        yield Violation(f"{path}.top_k", f"is {decoding.top_k}; it must be positive, or 0 for all tokens.")
-    if not 0 <= decoding.top_p <= 1:
-        yield Violation(f"{path}.top_p", f"is {decoding.top_p:g}; it must be in (0, 1], or 0 for 1.")
-    if not 0 <= decoding.seed < 2**31:
-        yield Violation(f"{path}.seed", f"is {decoding.seed}; it must be in [0, 2147483647].")
-    if decoding.temperature == 0:
-        unused = {"top_k": decoding.top_k > 0, "top_p": 0 < decoding.top_p < 1, "seed": decoding.seed > 0}
-        for name in (name for name, given in unused.items() if given):
-            text = f"is {getattr(decoding, name)}, but has no effect at temperature 0. Set a temperature."
-            yield Violation(f"{path}.{name}", text)
-
-
 def _some(violation: Violation | None) -> list[Violation]:
     return [violation] if violation else []
 
@@ -186,15 +154,3 @@ def _range(value: int, low: int, high: int, path: str) -> list[Violation]:
     if low <= value <= high:
         return []
     return [Violation(path, f"is {value}; it must be in [{low}, {high}].")]
-
-
-def _one_of(value: str, known: tuple[str, ...], path: str) -> list[Violation]:
-    if not value or value in known:
-        return []
-    return [Violation(path, f"is `{value[:200]}`; it must be one of {', '.join(known)}, or empty.")]
-
-
-def _system_prompt(value: str, path: str) -> list[Violation]:
-    if len(value) <= MAX_SYSTEM_PROMPT:
-        return []
-    return [Violation(path, f"has {len(value)} characters; at most {MAX_SYSTEM_PROMPT} are allowed.")]

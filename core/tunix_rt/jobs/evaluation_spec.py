@@ -1,0 +1,115 @@
+"""The rules and defaults of an evaluation's spec, which three services share; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from tunix_rt.answers.score import SCORER
+from tunix_rt.rpc.errors import Violation
+from tunix_rt.rpc.names import DATASET, MODEL_VERSION, RUN, check, check_any, check_id
+from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
+from tunix_rt.v1.evaluation_pb2 import Decoding, EvaluationSpec
+
+DEFAULT_SPLIT = "test"
+DEFAULT_MAX_TOKENS = 256
+MAX_TOKENS = 4096
+MAX_SYSTEM_PROMPT = 16_384
+SUBJECTS = (MODEL_VERSION, RUN)
+
+
+def complete_evaluation(spec: EvaluationSpec) -> EvaluationSpec:
+    """The spec with its defaults filled in, so that equal specs have equal bytes."""
+    made = EvaluationSpec()
+    made.CopyFrom(spec)
+    made.split = spec.split or DEFAULT_SPLIT
+    made.format = spec.format or DEFAULT_FORMAT
+    made.scorer = spec.scorer or SCORER
+    made.decoding.CopyFrom(complete_decoding(spec.decoding))
+    return made
+
+
+def complete_decoding(decoding: Decoding) -> Decoding:
+    """The decoding with its defaults filled in."""
+    made = Decoding()
+    made.CopyFrom(decoding)
+    made.max_tokens = decoding.max_tokens or DEFAULT_MAX_TOKENS
+    made.top_p = decoding.top_p or 1.0
+    return made
+
+
+def evaluation_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
+    """What is wrong with a spec whose subject and dataset are given; `field` is its path."""
+    yield from _some(check_any(spec.subject, SUBJECTS, f"{field}.subject"))
+    yield from _some(check(spec.dataset, DATASET, f"{field}.dataset"))
+    yield from _shared_violations(spec, field)
+
+
+def follow_up_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
+    """What is wrong with a spec in `evaluate_after`: its subject is the run, its dataset may be the run's."""
+    if spec.subject:
+        yield Violation(
+            f"{field}.subject", f"is `{spec.subject[:200]}`; leave it empty: it is the run itself."
+        )
+    if spec.dataset:
+        yield from _some(check(spec.dataset, DATASET, f"{field}.dataset"))
+    yield from _shared_violations(spec, field)
+    yield from unused_settings(spec.decoding, f"{field}.decoding")
+
+
+def decoding_violations(decoding: Decoding, field: str) -> Iterator[Violation]:
+    """What is wrong with a decoding; settings without effect pass."""
+    if not 0 <= decoding.max_tokens <= MAX_TOKENS:
+        text = f"is {decoding.max_tokens}; it must be in [1, {MAX_TOKENS}], or 0 for {DEFAULT_MAX_TOKENS}."
+        yield Violation(f"{field}.max_tokens", text)
+    if not (math.isfinite(decoding.temperature) and 0 <= decoding.temperature <= 10):
+        text = f"is {decoding.temperature:g}; it must be in [0, 10], where 0 is greedy."
+        yield Violation(f"{field}.temperature", text)
+    if decoding.top_k < 0:
+        text = f"is {decoding.top_k}; it must be positive, or 0 for all tokens."
+        yield Violation(f"{field}.top_k", text)
+    if not (math.isfinite(decoding.top_p) and 0 <= decoding.top_p <= 1):
+        yield Violation(f"{field}.top_p", f"is {decoding.top_p:g}; it must be in (0, 1], or 0 for 1.")
+    if not 0 <= decoding.seed < 2**31:
+        yield Violation(f"{field}.seed", f"is {decoding.seed}; it must be in [0, 2147483647].")
+
+
+def unused_settings(decoding: Decoding, field: str) -> Iterator[Violation]:
+    """The settings of a decoding that would have no effect; a new request with one is refused."""
+    if decoding.temperature != 0:
+        return
+    unused = {
+        "top_k": decoding.top_k > 0,
+        "top_p": 0 < decoding.top_p < 1,
+        "seed": 0 < decoding.seed < 2**31,
+    }
+    for name in (name for name, given in unused.items() if given):
+        text = f"is {getattr(decoding, name)}, but has no effect at temperature 0. Set a temperature."
+        yield Violation(f"{field}.{name}", text)
+
+
+def choice_violations(value: str, known: tuple[str, ...], field: str) -> Iterator[Violation]:
+    """What is wrong with a name that must be one of those known, or empty."""
+    if value and value not in known:
+        yield Violation(field, f"is `{value[:200]}`; it must be one of {', '.join(known)}, or empty.")
+
+
+def system_prompt_violations(value: str, field: str) -> Iterator[Violation]:
+    """What is wrong with a system prompt."""
+    if len(value) > MAX_SYSTEM_PROMPT:
+        text = f"has {len(value)} characters; it must have at most {MAX_SYSTEM_PROMPT}."
+        yield Violation(field, text)
+
+
+def _shared_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
+    yield from _some(check_id(spec.split, f"{field}.split"))
+    yield from decoding_violations(spec.decoding, f"{field}.decoding")
+    yield from choice_violations(spec.format, FORMATS, f"{field}.format")
+    yield from system_prompt_violations(spec.system_prompt, f"{field}.system_prompt")
+    yield from choice_violations(spec.scorer, (SCORER,), f"{field}.scorer")
+    if spec.limit < 0:
+        yield Violation(f"{field}.limit", f"is {spec.limit}; it must be positive, or 0 for all items.")
+
+
+def _some(violation: Violation | None) -> list[Violation]:
+    return [violation] if violation else []
