@@ -15,7 +15,7 @@ from tunix_rt.standalone.stack import START_SECONDS, StackError
 from tunix_rt.standalone.state import StackRecord, StackRunningError, StateDirectory
 
 _POLL_SECONDS = 0.05
-_DOWN_SECONDS = 120.0
+_DOWN_SECONDS = 240.0
 
 
 def start_in_background(

@@ -16,7 +16,7 @@ from tunix_rt.standalone.service import ServiceProcess, ServiceSpec, wait_until_
 from tunix_rt.standalone.state import ServiceRecord, StackRecord, StateDirectory
 
 START_SECONDS = 120.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 75.0  # more than the trainer gives its child to save
 FIRST_BACKOFF = 0.5
 MAX_BACKOFF = 15.0
 STEADY_SECONDS = 60.0
