@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from tunix_rt.jobs.directory import JobDirectory
 from tunix_rt.lm.checkpoint import load_checkpoint, save_checkpoint
 from tunix_rt.trainer.failure import TrainingFailure
@@ -59,10 +56,9 @@ def load_snapshot(directory: JobDirectory, start: Snapshot, *, identity: str) ->
         step=step,
         weighted_tokens=int(state["weighted_tokens"]),
         trained=trees["trained"],
-        optimizer=jax.tree.map(lambda to, leaf: leaf.reshape(to.shape), start.optimizer, trees["optimizer"]),
+        optimizer=trees["optimizer"],
     )
 
 
 def _trees(snapshot: Snapshot) -> dict[str, Any]:
-    """The trees as a checkpoint holds them: arrays of at least one axis, while AdamW's counts have none."""
-    return {"trained": snapshot.trained, "optimizer": jax.tree.map(jnp.atleast_1d, snapshot.optimizer)}
+    return {"trained": snapshot.trained, "optimizer": snapshot.optimizer}
