@@ -21,11 +21,12 @@ from tunix_rt.rpc.errors import ApiError, Reason, Unavailable
 from tunix_rt.v1 import job_service_pb2, registry_service_pb2, run_pb2
 
 
-def kill_connections(database: str) -> int:
+def kill_connections(database: str, last_statement: str = "%") -> int:
     with psycopg.connect(database, autocommit=True) as connection:
         return connection.execute(
             "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE %s",
+            [last_statement],
         ).fetchone()[0]
 
 
@@ -92,7 +93,8 @@ async def test_a_waiting_list_wakes_although_its_listener_was_killed(registry):
     job = await registry.running()
     request = registry_service_pb2.ListMetricsRequest(run=job.name, wait=Duration(seconds=20))
     waiting = registry.registry.ListMetrics(request)
-    await asyncio.to_thread(kill_connections, registry.database)
+    while not await asyncio.to_thread(kill_connections, registry.database, "LISTEN%"):
+        pass  # it is not connected yet
     await registry.succeed_run(job)
     assert (await waiting).state == 3
 

@@ -14,14 +14,24 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from tunix_rt.rpc.errors import Reason, Unavailable
+from tunix_rt.rpc.telemetry import get_logger
 
 Row = dict[str, Any]
 POOL_SIZE = 10
 _RECONNECT_SECONDS = 4.0
-# Its warnings would stand as bare text among the JSON lines; the calls that fail say what they say.
-logging.getLogger("psycopg").addHandler(logging.NullHandler())
 _MIGRATION_LOCK = 7_303_014_421
 _MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
+
+
+class _PoolLog(logging.Handler):
+    """Brings the warnings of the pool, such as a refused password, into the structured log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a line for a record."""
+        get_logger().warning("database", detail=record.getMessage())
+
+
+logging.getLogger("psycopg.pool").addHandler(_PoolLog(logging.WARNING))
 
 
 class Transaction:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,14 +72,6 @@ def to_message(record: bytes) -> dataset_pb2.Trace:
     if fields["meta"]:
         message.meta.update(fields["meta"])
     return message
-
-
-def sha256_of(lines: Iterable[bytes]) -> str:
-    """The SHA-256 of the canonical JSONL, each line with its line end."""
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line + b"\n")
-    return digest.hexdigest()
 
 
 def _parse(message: dataset_pb2.Trace, field: str) -> Trace:
