@@ -48,7 +48,7 @@ def main_job(steps: Steps, connection: Connection, spec: DemoSpec, *, tiny: bool
     _golden(steps, connection, DatasetPlan("golden-v2", dataset_pb.Dataset(source=golden_source), golden))
     dataset = _arithmetic(steps, connection, spec, source, traces)
     test_size = next(split.trace_count for split in dataset.splits if split.name == "test")
-    names = _Names(model, dataset.name, test_size)
+    names = _Names(model, dataset.name, min(test_size, spec.limit or test_size))
     base = _evaluate_base(steps, connection, spec, names)
     run = _train(steps, connection, spec, names)
     tuned = _evaluation_after(steps, connection, run, names)
@@ -122,6 +122,7 @@ def _evaluation_spec(spec: DemoSpec, dataset: str, subject: str = "") -> evaluat
         decoding=decoding,
         format=str(spec.run.get("format", "")),
         system_prompt=str(spec.run.get("system_prompt", "")),
+        limit=spec.limit,
     )
 
 

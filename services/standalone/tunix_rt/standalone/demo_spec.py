@@ -14,7 +14,7 @@ GOLDEN_SEED = 42
 class DemoSpec:
     """One demo. `run` has the fields of RunSpec beside model, dataset and evaluations.
 
-    `largest_p` is the p-value under which the tuned model must beat the base; None asks for no gain.
+    `limit` is the number of test items that are evaluated, 0 for all. `largest_p` is the p-value under which the tuned model must beat the base; None asks for no gain.
     """
 
     model_id: str
@@ -27,6 +27,7 @@ class DemoSpec:
     split_seed: int
     run: Mapping[str, object]
     max_tokens: int
+    limit: int = 0
     largest_p: float | None = None
     remark: str = ""
     labels: Mapping[str, str] = field(default_factory=lambda: {"made-by": "demo"})
@@ -48,9 +49,12 @@ FULL = DemoSpec(
         "max_length": 256,
         "optimizer": {"learning_rate": 2e-3, "warmup_steps": 4},
         "validate_every": 20,
+        "checkpoint_every": 20,
         "seed": 2,
+        "format": "answer-line",
     },
-    max_tokens=64,
+    max_tokens=128,
+    limit=100,
     largest_p=0.01,
 )
 
