@@ -35,8 +35,8 @@ class DemoResult:
 
 def print_result(result: DemoResult, timings: Sequence[Timing], *, remark: str = "") -> None:
     """Prints base against tuned, the training, the times, the verdict, and a remark on it."""
-    console.print(_scores(result))
-    console.print(_training(result))
+    _print_scores(result)
+    _print_training(result)
     console.print(_times(timings))
     console.print(Text(verdict_sentence(result.pair, result.model), style="bold"))
     if remark:
@@ -73,7 +73,7 @@ def result_json(result: DemoResult, timings: Sequence[Timing]) -> dict[str, obje
     }
 
 
-def _scores(result: DemoResult) -> Table:
+def _print_scores(result: DemoResult) -> None:
     columns = ("", "Score (95 % interval)", "0 % … 100 %", "Outcomes", "Tokens/s")
     table = new_table(*columns, title=f"{result.base.spec.dataset} · test split · greedy")
     for label, evaluation in (("base", result.base), ("tuned", result.tuned)):
@@ -86,15 +86,15 @@ def _scores(result: DemoResult) -> Table:
             number_text(evaluation.result.tokens_per_second),
         )
     pair = result.pair
-    table.caption = (
+    caption = (
         f"gained {pair.gained}, lost {pair.lost} of {pair.count} items, exact McNemar p = "
         f"{probability_text(pair.p_value)}"
     )
-    table.caption_justify = "left"
-    return table
+    console.print(table)
+    console.print(Text(caption + "\n", style="dim"))
 
 
-def _training(result: DemoResult) -> Table:
+def _print_training(result: DemoResult) -> None:
     side = next(item for item in result.comparison.subjects if item.subject == result.run.name)
     facts = result.run.facts.fields
     table = new_table("Loss", "", "First → last", title="Training")
@@ -102,14 +102,14 @@ def _training(result: DemoResult) -> Table:
         change = f"{number_text(curve.values[0])} → {number_text(curve.values[-1])}"
         table.add_row(curve.metric, Text(sparkline(curve.values), style="cyan"), change)
     seconds = 1 / side.steps_per_second if side.steps_per_second else None
-    table.caption = (
+    caption = (
         f"{number_text(facts['steps'].number_value)} steps, {number_text(seconds)} s a step, "
         f"{number_text(side.tokens_per_second)} tokens/s, "
         f"{facts['trainable_parameters'].number_value:,.0f} of {facts['parameters'].number_value:,.0f} "
         "parameters trained"
     )
-    table.caption_justify = "left"
-    return table
+    console.print(table)
+    console.print(Text(caption + "\n", style="dim"))
 
 
 def _times(timings: Sequence[Timing]) -> Table:

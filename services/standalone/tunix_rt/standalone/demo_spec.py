@@ -14,7 +14,8 @@ GOLDEN_SEED = 42
 class DemoSpec:
     """One demo. `run` has the fields of RunSpec beside model, dataset and evaluations.
 
-    `limit` is the number of test items that are evaluated, 0 for all. `largest_p` is the p-value under which the tuned model must beat the base; None asks for no gain.
+    `limit` is the number of test items that are evaluated, 0 for all. `largest_p` is the p-value under
+    which the tuned model must beat the base; None asks for no gain.
     """
 
     model_id: str
