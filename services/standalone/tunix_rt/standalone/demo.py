@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+import grpc
+
 from tunix_rt.standalone import demo_checks as checks
 from tunix_rt.standalone.background import start_in_background, stop_in_background
 from tunix_rt.standalone.connection import connect
@@ -42,6 +44,10 @@ def run_demo(*, tiny: bool = False, state: Path | None = None, json: bool = Fals
             f"The demo failed: {error}\nIts logs are in {directory.logs}.", style="red", markup=False
         )
         return 1
+    except grpc.RpcError:
+        if not json:
+            errors.print(f"The demo's logs are in {directory.logs}.", markup=False)
+        raise
     if json:
         print_json(result_json(result, steps.timings))
     else:
