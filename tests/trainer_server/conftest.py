@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import os
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
-import psycopg
 import pytest
 from safetensors.numpy import save_file
 
@@ -26,7 +23,6 @@ from tunix_rt.lm.layout import tensor_shapes
 from tunix_rt.registry.server import RegistryServer
 from tunix_rt.registry.settings import Settings as RegistrySettings
 from tunix_rt.rpc.channel import open_channel
-from tunix_rt.standalone.postgres import EmbeddedPostgres
 from tunix_rt.trainer.supervisor import Supervisor
 from tunix_rt.v1 import dataset_pb2, job_service_pb2, model_pb2, registry_service_pb2
 from tunix_rt.v1.artifact_pb2 import File
@@ -36,7 +32,6 @@ from tunix_rt.v1.registry_service_pb2_grpc import RegistryServiceStub
 from tunix_rt.v1.run_pb2 import OptimizerSpec, Run, RunSpec
 
 DEADLINE_SECONDS = 30.0
-_numbers = itertools.count(1)
 
 # What a supervisor sees of a training program. `system_prompt` of the spec says how it behaves. Where
 # GATES holds a pipe named after a step, it says `reached` after that step's metrics, and waits for an answer.
@@ -114,26 +109,10 @@ sys.exit(1 if outcome["state"] == "failed" else 0)
 """
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    # Not under pytest's own folder: every pytest that starts closes it to other users, such as PostgreSQL's.
-    with tempfile.TemporaryDirectory(prefix="tunix-rt-trainer-") as folder:
-        server = EmbeddedPostgres(Path(folder) / "data")
-        server.start()
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            connection.execute("ALTER SYSTEM SET fsync = off")  # nothing here is to survive
-            connection.execute("SELECT pg_reload_conf()")
-        yield server.url
-        server.stop()
-
-
 @pytest.fixture
-def database(postgres: str) -> str:
+def database(make_database: Callable[[], str]) -> str:
     """An empty database of the test's own."""
-    name = f"trainer_{next(_numbers)}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return postgres.replace("/postgres?", f"/{name}?")
+    return make_database()
 
 
 @dataclass

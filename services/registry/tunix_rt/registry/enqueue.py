@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from tunix_rt.jobs.evaluation_spec import complete_evaluation
 from tunix_rt.registry import messages, queue, requests, specs
 from tunix_rt.registry.database import Row, Transaction
 from tunix_rt.registry.lifecycle import State
@@ -40,7 +41,7 @@ async def insert(
     tx: Transaction, kind: str, name: str, job: job_service_pb2.Job, *, now: datetime, run: str = ""
 ) -> Row:
     """Writes a queued job with the row of its resource. Raises AlreadyExists."""
-    spec = job.run if kind == "run" else specs.complete_evaluation(job.evaluation, job.evaluation.subject)
+    spec = job.run if kind == "run" else complete_evaluation(job.evaluation)
     row = await tx.one(
         "INSERT INTO jobs (name, kind, state, max_attempts, spec, description, labels, dataset, create_time)"
         " VALUES (%(name)s, %(kind)s, %(state)s, %(max_attempts)s, %(spec)s, %(description)s, %(labels)s,"

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from google.rpc import status_pb2
 
-from tunix_rt.registry import enqueue, messages, queue, specs, subjects
+from tunix_rt.jobs.evaluation_spec import complete_evaluation
+from tunix_rt.registry import enqueue, messages, queue, subjects
 from tunix_rt.registry.database import Row, Transaction
 from tunix_rt.registry.lifecycle import Move, Outcome, State, on_finish
 from tunix_rt.registry.moves import apply_move, exhausted
@@ -111,6 +112,8 @@ async def _keep_evaluation(tx: Transaction, request: job_service_pb2.FinishJobRe
 async def _queue_evaluations(tx: Transaction, row: Row, now: datetime) -> None:
     spec = run_pb2.RunSpec.FromString(row["spec"])
     for wanted in spec.evaluate_after:
-        job = job_service_pb2.Job(evaluation=specs.complete_evaluation(wanted, row["name"]))
+        evaluation = complete_evaluation(wanted)
+        evaluation.subject = row["name"]
+        job = job_service_pb2.Job(evaluation=evaluation)
         name = f"evaluations/{names.new_id('eval')}"
         await enqueue.insert(tx, "evaluation", name, job, now=now, run=row["name"])

@@ -5,29 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from tunix_rt.jobs.evaluation_spec import DEFAULT_SPLIT
 from tunix_rt.registry import datasets, subjects
 from tunix_rt.registry.database import Transaction
 from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import FailedPrecondition, InvalidArgument, Reason, Violation
 from tunix_rt.v1 import dataset_pb2, evaluation_pb2, run_pb2
-
-DEFAULT_SPLIT = "test"
-DEFAULT_FORMAT = "answer-line"
-DEFAULT_SCORER = "exact-answer@1"
-DEFAULT_MAX_TOKENS = 256
-
-
-def complete_evaluation(spec: evaluation_pb2.EvaluationSpec, subject: str) -> evaluation_pb2.EvaluationSpec:
-    """The spec with the defaults that its proto states, so that equal specs have equal bytes."""
-    made = evaluation_pb2.EvaluationSpec()
-    made.CopyFrom(spec)
-    made.subject = subject
-    made.split = spec.split or DEFAULT_SPLIT
-    made.format = spec.format or DEFAULT_FORMAT
-    made.scorer = spec.scorer or DEFAULT_SCORER
-    made.decoding.max_tokens = spec.decoding.max_tokens or DEFAULT_MAX_TOKENS
-    made.decoding.top_p = spec.decoding.top_p or 1.0
-    return made
 
 
 def shared_spec(spec: evaluation_pb2.EvaluationSpec) -> evaluation_pb2.EvaluationSpec:
