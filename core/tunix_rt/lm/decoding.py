@@ -10,6 +10,7 @@ from flax import nnx
 from tunix_rt.lm.decoding_steps import (
     NO_TOKEN,
     Rows,
+    admit,
     decode_segment,
     empty_rows,
     prefill,
@@ -140,8 +141,9 @@ class BatchDecoder:
         self._fit(rows=self.running + len(group), length=max([longest, *lengths]))
         vacant = [slot for slot, row in enumerate(self._running) if row is None]
         slots = vacant[: len(group)]
-        packed = pack(group, slots, rows=len(self._running))
-        self._rows, first = prefill(self._graph, self._state, self._rows, packed, self._eos_array)
+        packed = pack(group, slots, most=self._batch_sizes[-1])
+        fresh, first = prefill(self._graph, self._state, packed)
+        self._rows = admit(self._rows, packed, fresh, first, self._eos_array)
         progress = []
         for slot, request, token in zip(slots, group, np.asarray(first).tolist(), strict=False):
             self._handles += 1

@@ -37,8 +37,8 @@ Carry = tuple[jax.Array, Rows, jax.Array]
 class Packed(NamedTuple):
     """Prompts laid end to end, and the rows they go to.
 
-    tokens, positions and segments have shape (1, length); the others (rows,), of which the first
-    `number` are used. `slots` of the unused ones lie outside the batch.
+    tokens, positions and segments have shape (1, length); the others (prompts,), of which the first
+    `number` are used. `slots` of the unused ones lie outside every batch.
     """
 
     tokens: jax.Array
@@ -61,16 +61,21 @@ def empty_rows(config: ModelConfig, rows: int, *, capacity: int) -> Rows:
     return Rows(cache, zero[4], zero[5], zero[6], zero[7], jnp.zeros(rows, bool), draws)
 
 
-@partial(jax.jit, static_argnames=("graph",), donate_argnames=("rows",))
-def prefill(graph: Any, state: Any, rows: Rows, packed: Packed, eos: jax.Array) -> tuple[Rows, jax.Array]:
-    """Read new prompts into their rows; returns the batch and the first token of each prompt.
+@partial(jax.jit, static_argnames=("graph",))
+def prefill(graph: Any, state: Any, packed: Packed) -> tuple[list[KeysValues], jax.Array]:
+    """Read new prompts: each layer's keys and values (1, length, …), and each prompt's first token.
 
-    One packed sequence, so the number of prompts does not change the program's shape.
+    One packed sequence, and no batch: the program depends on the packed length alone.
     """
     model: Decoder = nnx.merge(graph, state)
     hidden, fresh = model.hidden_and_cache(packed.tokens, packed.positions, packed.segments)
     logits = model.logits(hidden[packed.starts + packed.lengths - 1])
-    tokens = pick_tokens(logits, packed.draws, jnp.zeros_like(packed.slots))
+    return fresh, pick_tokens(logits, packed.draws, jnp.zeros_like(packed.slots))
+
+
+@partial(jax.jit, donate_argnames=("rows",))
+def admit(rows: Rows, packed: Packed, fresh: list[KeysValues], tokens: jax.Array, eos: jax.Array) -> Rows:
+    """The batch with prompts that `prefill` has read in their rows."""
     left = packed.left - 1
     active = (left > 0) & ~_is_stop(tokens, eos)
 
@@ -85,7 +90,7 @@ def prefill(graph: Any, state: Any, rows: Rows, packed: Packed, eos: jax.Array) 
         left=put(rows.left, left),
         active=put(rows.active, active),
         draws=jax.tree.map(put, rows.draws, packed.draws),
-    ), tokens
+    )
 
 
 @partial(jax.jit, static_argnames=("graph", "steps"), donate_argnames=("rows",))

@@ -11,6 +11,7 @@ from tunix_rt.lm.decoding_steps import Packed
 from tunix_rt.lm.sampling import Draws, Sampling
 
 _SMALLEST_PACK = 64
+_NOWHERE = 1 << 30  # a row that no batch has
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,13 @@ def packs(sizes: Sequence[int], *, room: int) -> list[list[int]]:
     return groups
 
 
-def pack(group: Sequence[Request], slots: Sequence[int], *, rows: int) -> Packed:
-    """Lay the prompts end to end, one segment each, padded to a power of two; `rows` is the batch's size."""
+def pack(group: Sequence[Request], slots: Sequence[int], *, most: int) -> Packed:
+    """Lay the prompts end to end, one segment each, padded to a power of two; at most `most` of them."""
     sizes = [len(request.prompt) for request in group]
     length = power_of_two(sum(sizes), at_least=_SMALLEST_PACK)
     tokens, positions, segments = (np.zeros((1, length), np.int32) for _ in range(3))
     start = 0
-    starts = np.zeros(rows, np.int32)
+    starts = np.zeros(most, np.int32)
     for index, (request, size) in enumerate(zip(group, sizes, strict=True)):
         place = slice(start, start + size)
         tokens[0, place], positions[0, place], segments[0, place] = request.prompt, np.arange(size), index + 1
@@ -55,7 +56,7 @@ def pack(group: Sequence[Request], slots: Sequence[int], *, rows: int) -> Packed
         start += size
 
     def column(values: Sequence[float], dtype: type, empty: float) -> jax.Array:
-        return jnp.asarray(np.array([*values, *[empty] * (rows - len(group))], dtype))
+        return jnp.asarray(np.array([*values, *[empty] * (most - len(group))], dtype))
 
     draws = Draws(
         temperature=column([request.sampling.temperature for request in group], np.float32, 0),
@@ -71,7 +72,7 @@ def pack(group: Sequence[Request], slots: Sequence[int], *, rows: int) -> Packed
         segments=jnp.asarray(segments),
         starts=jnp.asarray(starts),
         lengths=column(sizes, np.int32, 1),
-        slots=column(slots, np.int32, rows),
+        slots=column(slots, np.int32, _NOWHERE),
         left=column([request.max_new_tokens for request in group], np.int32, 0),
         draws=draws,
         number=jnp.int32(len(group)),
