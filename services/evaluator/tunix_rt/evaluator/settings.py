@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     blobs: str
     """The object store, `file:///folder` or `s3://…`."""
 
-    listen: str = "127.0.0.1:50054"
+    listen: str = "127.0.0.1:50053"
     """The address to serve on."""
 
     work: Path = Path(".tunix-rt/work/evaluator")
