@@ -1,4 +1,4 @@
-from itertools import product
+from itertools import combinations, product
 from math import comb
 
 import numpy as np
@@ -9,6 +9,8 @@ from scipy import stats
 
 from tunix_rt.stats.paired import (
     compare,
+    detectable_difference,
+    holm,
     mcnemar_exact,
     minimum_detectable_difference,
     paired_bootstrap,
@@ -172,3 +174,76 @@ def test_a_system_does_not_differ_from_itself() -> None:
     result = compare(scores, scores, seed=0)
     assert (result.gained, result.lost, result.p_value) == (0, 0, 1.0)
     assert result.verdict == "no detectable difference"
+
+
+def closed_test(p_values: list[float], index: int) -> float:
+    """The adjusted p-value by the definition: the largest Bonferroni p of the subsets with this test."""
+    return max(
+        min(1.0, size * min(p_values[i] for i in subset))
+        for size in range(1, len(p_values) + 1)
+        for subset in combinations(range(len(p_values)), size)
+        if index in subset
+    )
+
+
+@given(st.lists(st.floats(0, 1), max_size=6))
+def test_holm_is_the_closed_test_of_bonferroni(p_values: list[float]) -> None:
+    expected = [closed_test(p_values, index) for index in range(len(p_values))]
+    assert holm(p_values) == pytest.approx(expected)
+
+
+def test_holm_of_four_tests() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_holm_refuses_what_is_no_probability() -> None:
+    with pytest.raises(ValueError, match="each must be in"):
+        holm([0.5, 1.5])
+
+
+def detected_share(draw: np.ndarray, level: float = 0.05) -> float:
+    """The share of rows of item differences whose mean the sign-flip test tells from 0."""
+    return float(np.mean([sign_flip(row.tolist(), seed=0, permutations=999) < level for row in draw]))
+
+
+def test_detectable_difference_of_right_and_wrong_is_that_of_the_discordance() -> None:
+    baseline, candidate = [0.0] * 20 + [1.0] * 80, [1.0] * 14 + [0.0] * 6 + [0.0] * 12 + [1.0] * 68
+    found = detectable_difference(baseline, candidate)
+    assert found == pytest.approx(minimum_detectable_difference(100, 0.26))
+
+
+def test_detectable_difference_of_graded_scores_is_detected_with_about_that_power() -> None:
+    generator = np.random.default_rng(5)
+    differences = generator.choice([-0.5, -0.25, 0.0, 0.25, 0.5], size=80)
+    found = detectable_difference([0.5] * 80, (0.5 + differences).tolist())
+    assert found is not None
+    square = np.mean(differences**2)
+    spread = stats.norm.ppf(0.975) * square**0.5 + stats.norm.ppf(0.8) * (square - found**2) ** 0.5
+    assert spread / 80**0.5 == pytest.approx(found, rel=1e-9)
+    draws = generator.normal(found, (square - found**2) ** 0.5, size=(300, 80))
+    assert detected_share(draws) == pytest.approx(0.8, abs=0.07)
+
+
+def test_detectable_difference_without_a_change_supposes_changes_one_way() -> None:
+    scores = [1.0] * 50
+    found = detectable_difference(scores, scores)
+    assert found is not None
+    spread = stats.norm.ppf(0.975) + stats.norm.ppf(0.8) * (1 - found) ** 0.5
+    assert spread**2 == pytest.approx(50 * found, rel=1e-9)
+    power = sum(
+        stats.binom.pmf(changed, 50, found) for changed in range(51) if mcnemar_exact(changed, 0) < 0.05
+    )
+    assert power == pytest.approx(0.8, abs=0.07)
+
+
+def test_five_items_detect_nothing_and_six_do() -> None:
+    assert detectable_difference([0.0] * 5, [1.0] * 5) is None
+    assert detectable_difference([0.0] * 6, [1.0] * 6) is not None
+
+
+def test_stricter_levels_need_larger_differences() -> None:
+    baseline, candidate = [0.0] * 60, [1.0] * 20 + [0.0] * 40
+    loose, strict = (detectable_difference(baseline, candidate, alpha=alpha) for alpha in (0.05, 0.01))
+    assert loose is not None
+    assert strict is not None
+    assert loose < strict

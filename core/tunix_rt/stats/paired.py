@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -103,6 +103,46 @@ def sign_flip(differences: Sequence[float], *, seed: int, permutations: int = 10
     return (1 + hits) / (1 + permutations)
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of several tests after Holm's correction, in the given order.
+
+    With m p-values in ascending order, the i-th becomes max over j <= i of min(1, (m - j + 1)·p_j): the
+    chance of any false rejection stays below the level. Holm, Scand. J. Statist. 6 (1979).
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError(f"the p-values are {list(p_values)}; each must be in [0, 1].")
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def detectable_difference(
+    baseline: Sequence[float], candidate: Sequence[float], *, alpha: float = 0.05, power: float = 0.8
+) -> float | None:
+    """Smallest difference that a paired test on these many items reveals with this power.
+
+    Solves n·d² = (z_{1-α/2}·√π + z_{power}·√(π - d²))² for d, with π the mean square of the observed
+    differences; for right/wrong scores that is the discordance, and the formula that of
+    `minimum_detectable_difference`. Where the items differ too little to reveal anything, π is taken as
+    d: every change is a whole point, and all go one way. None if so few items can reveal nothing: m
+    changes have at least the p-value 2/2ᵐ.
+    """
+    differences = _differences(baseline, candidate)
+    n, moved = differences.size, int(np.count_nonzero(differences))
+    if 2 / 2.0**n >= alpha:
+        return None
+    found = None
+    if 2 / 2.0**moved < alpha:
+        square = float(np.mean(differences**2))
+        whole = bool(np.isin(differences, (-1.0, 0.0, 1.0)).all())
+        most = square if whole else math.sqrt(square)  # no difference with this mean square is larger
+        found = _solve(n, lambda _: square, most, alpha=alpha, power=power)
+    return _solve(n, lambda d: d, 1.0, alpha=alpha, power=power) if found is None else found
+
+
 def minimum_detectable_difference(
     n: int, discordance: float, *, alpha: float = 0.05, power: float = 0.8
 ) -> float:
@@ -117,22 +157,12 @@ def minimum_detectable_difference(
         raise ValueError(f"n is {n}; it must be positive.")
     if not 0 < discordance <= 1:
         raise ValueError(f"discordance is {discordance}; it must be in (0, 1].")
-    z_alpha = normal_quantile(1 - alpha)
-    z_power = NormalDist().inv_cdf(checked_confidence(power))
-
-    def shortfall(d: float) -> float:
-        spread = z_alpha * math.sqrt(discordance) + z_power * math.sqrt(max(0.0, discordance - d * d))
-        return spread * spread / (d * d) - n
-
-    low, high = 1e-9, discordance
-    if shortfall(high) > 0:
+    found = _solve(n, lambda _: discordance, discordance, alpha=alpha, power=power)
+    if found is None:
         raise ValueError(
             f"{n} items show no difference when only {discordance:.1%} of them change; use more items."
         )
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if shortfall(middle) > 0 else (low, middle)
-    return high
+    return found
 
 
 def verdict(difference: float, p_value: float, *, alpha: float = 0.05) -> Verdict:
@@ -168,6 +198,26 @@ def compare(
         test="mcnemar-exact" if binary else "sign-flip",
         verdict=verdict(difference, p_value, alpha=alpha),
     )
+
+
+def _solve(
+    n: int, square: Callable[[float], float], most: float, *, alpha: float, power: float
+) -> float | None:
+    """The d in (0, most] that n items reveal when differences have this mean square; None if none is."""
+    z_alpha = normal_quantile(1 - alpha)
+    z_power = NormalDist().inv_cdf(checked_confidence(power))
+
+    def too_small(d: float) -> bool:
+        spread = z_alpha * math.sqrt(square(d)) + z_power * math.sqrt(max(0.0, square(d) - d * d))
+        return spread * spread > n * d * d
+
+    low, high = 0.0, most
+    if too_small(high):
+        return None
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if too_small(middle) else (low, middle)
+    return high
 
 
 def _differences(baseline: Sequence[float], candidate: Sequence[float]) -> NDArray[np.float64]:
