@@ -80,7 +80,31 @@ def test_sign_flip_without_any_difference_is_one() -> None:
 
 
 def test_drawn_sign_flip_is_never_zero() -> None:
-    assert sign_flip([1.0] * 200, seed=0, permutations=999) == 1 / 1000
+    differences = np.random.default_rng(0).random(200) + 0.5
+    assert sign_flip(differences.tolist(), seed=0, permutations=999) == 1 / 1000
+
+
+@pytest.mark.parametrize("q", [1, 3, 4, 64])
+def test_sign_flip_of_sample_means_equals_all_sign_patterns(q: int) -> None:
+    steps = np.random.default_rng(q).integers(-q, q + 1, size=12)
+    hits = sum(
+        abs(sum(sign * step for sign, step in zip(signs, steps, strict=True))) >= abs(steps.sum())
+        for signs in product((1, -1), repeat=12)
+    )
+    assert sign_flip((steps / q).tolist(), seed=0) == pytest.approx(hits / 2**12, rel=1e-12)
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(30, 12), (400, 330), (50, 50)])
+def test_sign_flip_of_many_ones_equals_mcnemar(gained: int, lost: int) -> None:
+    found = sign_flip([1.0] * gained + [-1.0] * lost, seed=0)
+    assert found == pytest.approx(mcnemar_exact(gained, lost), rel=1e-9)
+
+
+def test_sign_flip_of_many_sample_means_comes_near_drawn_patterns() -> None:
+    differences = np.random.default_rng(4).choice([-0.5, -0.25, 0.0, 0.25, 0.5, 0.75], size=150) * 0.5
+    exact = sign_flip(differences.tolist(), seed=0)
+    shaken = differences + np.random.default_rng(5).normal(0, 1e-6, size=150)  # on no grid: drawn
+    assert sign_flip(shaken.tolist(), seed=1, permutations=20_000) == pytest.approx(exact, abs=0.015)
 
 
 def test_paired_bootstrap_agrees_with_scipy() -> None:
@@ -239,6 +263,13 @@ def test_detectable_difference_without_a_change_supposes_changes_one_way() -> No
 def test_five_items_detect_nothing_and_six_do() -> None:
     assert detectable_difference([0.0] * 5, [1.0] * 5) is None
     assert detectable_difference([0.0] * 6, [1.0] * 6) is not None
+
+
+def test_detectable_difference_of_thousands_of_items_is_small() -> None:
+    baseline, candidate = [0.0] * 5_000, [1.0] * 500 + [0.0] * 4_500
+    found = detectable_difference(baseline, candidate)
+    assert found == pytest.approx(minimum_detectable_difference(5_000, 0.1))
+    assert found == pytest.approx((1.96 + 0.8416) * (0.1 / 5_000) ** 0.5, rel=0.01)
 
 
 def test_stricter_levels_need_larger_differences() -> None:

@@ -22,6 +22,8 @@ from tunix_rt.stats.intervals import (
 Verdict = Literal["better", "worse", "no detectable difference"]
 
 EXACT_FLIPS_LIMIT = 16  # 2^16 sign patterns are enumerated; above, they are drawn.
+FINEST_GRID = 64  # the most samples of an item
+EXACT_STEPS_LIMIT = 400_000_000  # additions for an exact distribution, about half a second
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,17 @@ def paired_bootstrap(
 def sign_flip(differences: Sequence[float], *, seed: int, permutations: int = 10_000) -> float:
     """Two-sided p-value of the sign-flip permutation test that the mean difference is zero.
 
-    Up to 16 non-zero differences all sign patterns are enumerated and the seed has no effect;
-    above, patterns are drawn and p = (1 + hits) / (1 + permutations), so p is never 0.
+    Exact, without the seed, where the differences are multiples of 1/q for a q up to 64, as means of
+    up to 64 right/wrong samples are, and where there are at most 16 that are not 0. Otherwise sign
+    patterns are drawn and p = (1 + hits) / (1 + permutations), so p is never 0.
     """
     sample = finite_sample(differences)
     moved = sample[sample != 0]
     if moved.size == 0:
         return 1.0
+    steps = _grid_steps(moved)
+    if steps is not None:
+        return _exact_sign_flip(steps)
     observed = abs(float(moved.sum())) * (1 - 1e-12)  # equal sums count as hits in spite of rounding
     if moved.size <= EXACT_FLIPS_LIMIT:
         patterns = np.arange(1 << moved.size)[:, None] >> np.arange(moved.size) & 1
@@ -101,6 +107,31 @@ def sign_flip(differences: Sequence[float], *, seed: int, permutations: int = 10
         signs = 1 - 2 * generator.integers(0, 2, size=(count, moved.size), dtype=np.int8)
         hits += int(np.count_nonzero(np.abs(signs @ moved) >= observed))
     return (1 + hits) / (1 + permutations)
+
+
+def _grid_steps(moved: NDArray[np.float64]) -> NDArray[np.int64] | None:
+    """The differences in units of 1/q for the least q up to 64; None if there is none, or too much work."""
+    for q in range(1, FINEST_GRID + 1):
+        steps = np.rint(moved * q)
+        if np.abs(moved * q - steps).max() < 1e-9:
+            within = moved.size * float(np.abs(steps).sum()) <= EXACT_STEPS_LIMIT
+            return steps.astype(np.int64) if within else None
+    return None
+
+
+def _exact_sign_flip(steps: NDArray[np.int64]) -> float:
+    """P(|Σ ±s| >= |Σ s|) over all sign patterns, from the distribution of the sum of the positive part."""
+    sizes = np.abs(steps)
+    total = int(sizes.sum())
+    chance = np.zeros(total + 1)  # of the sum t of the sizes with a plus; the signed sum is 2t - total
+    chance[0], reached = 1.0, 0
+    for size in np.sort(sizes).tolist():
+        added = chance[: reached + 1] / 2
+        chance[: reached + 1] = added
+        chance[size : size + reached + 1] += added
+        reached += size
+    signed = np.abs(2 * np.arange(total + 1) - total)
+    return min(1.0, float(chance[signed >= abs(int(steps.sum()))].sum()))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -132,10 +163,10 @@ def detectable_difference(
     """
     differences = _differences(baseline, candidate)
     n, moved = differences.size, int(np.count_nonzero(differences))
-    if 2 / 2.0**n >= alpha:
+    if 2.0 ** (1 - n) >= alpha:
         return None
     found = None
-    if 2 / 2.0**moved < alpha:
+    if 2.0 ** (1 - moved) < alpha:
         square = float(np.mean(differences**2))
         whole = bool(np.isin(differences, (-1.0, 0.0, 1.0)).all())
         most = square if whole else math.sqrt(square)  # no difference with this mean square is larger
