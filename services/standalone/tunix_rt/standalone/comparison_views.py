@@ -73,8 +73,14 @@ def comparison_view(comparison: gateway_pb.Comparison) -> RenderableType:
 
 def pair_table(comparison: gateway_pb.Comparison) -> Table:
     """The paired differences from the baseline with their tests, a row for each subject."""
-    adjusted = f"p (Holm, {len(comparison.pairs)} comparisons)"
-    columns = ("Subject", "Difference (95 % interval)", "p", adjusted, "p (permutation)", "Detectable from")
+    columns = (
+        "Subject",
+        "Difference (95 % interval)",
+        "p",
+        "p (adjusted)",
+        "p (permutation)",
+        "Detectable from",
+    )
     table = new_table(*columns, title="Paired differences")
     for pair in comparison.pairs:
         low, high = pair.difference_low * 100, pair.difference_high * 100
