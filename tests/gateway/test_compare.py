@@ -227,6 +227,8 @@ class TestMatch:
             ({"system_prompt": "Think."}, "system_prompt (empty, Think.)"),
             ({"limit": 10}, "limit (0, 10)"),
             ({"format": "tags"}, "format (empty, tags)"),
+            ({"samples": 4}, "samples (0, 4)"),
+            ({"few_shot": evaluation_pb2.FewShot(count=2)}, "few_shot.count (empty, 2)"),
         ],
     )
     def test_differing_fields_are_named(self, other, field):

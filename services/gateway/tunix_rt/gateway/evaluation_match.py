@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunix_rt.gateway.parameters import flatten_message
 from tunix_rt.v1 import evaluation_pb2
 
 Evaluation = evaluation_pb2.Evaluation
+_NOT_SHARED = ("subject", "dataset", "allow_contamination")
 
 
 @dataclass(frozen=True)
@@ -24,22 +26,13 @@ class Match:
     datasets: tuple[str, ...]
 
 
-def comparability_key(evaluation: Evaluation) -> dict[str, object]:
-    """What two evaluations must share for their items to be compared, by field."""
-    spec, decoding = evaluation.spec, evaluation.spec.decoding
-    return {
-        "dataset_sha256": evaluation.dataset_sha256,
-        "split": spec.split,
-        "limit": spec.limit,
-        "scorer": spec.scorer,
-        "format": spec.format,
-        "system_prompt": spec.system_prompt,
-        "decoding.max_tokens": decoding.max_tokens,
-        "decoding.temperature": decoding.temperature,
-        "decoding.top_k": decoding.top_k,
-        "decoding.top_p": decoding.top_p,
-        "decoding.seed": decoding.seed,
-    }
+def comparability_key(evaluation: Evaluation) -> dict[str, str]:
+    """What two evaluations must share for their items to be compared, by field.
+
+    Every setting counts, also one that is added later; the dataset counts by its content.
+    """
+    flat = flatten_message(evaluation.spec, without=_NOT_SHARED)
+    return {"dataset_sha256": evaluation.dataset_sha256} | flat
 
 
 def match_evaluations(
@@ -85,7 +78,7 @@ def _reason(
     known = [e for e in closest if e is not None]
     fields = dict.fromkeys(field for e in known[1:] for field in _differing(known[0], e))
     texts = [
-        f"{field} ({', '.join(str(comparability_key(e)[field]) or 'empty' for e in known)})"
+        f"{field} ({', '.join(comparability_key(e).get(field, '') or 'empty' for e in known)})"
         for field in fields
     ]
     return (
@@ -95,9 +88,9 @@ def _reason(
 
 
 def _differing(one: Evaluation, other: Evaluation) -> list[str]:
-    theirs = comparability_key(other)
-    return [field for field, value in comparability_key(one).items() if theirs[field] != value]
+    ours, theirs = comparability_key(one), comparability_key(other)
+    return [field for field in ours | theirs if ours.get(field, "") != theirs.get(field, "")]
 
 
 def _frozen(evaluation: Evaluation) -> tuple[object, ...]:
-    return tuple(comparability_key(evaluation).values())
+    return tuple(sorted(comparability_key(evaluation).items()))

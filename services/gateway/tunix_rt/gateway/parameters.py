@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
 from tunix_rt.v1 import gateway_service_pb2, run_pb2
 
@@ -18,11 +19,14 @@ def flatten_spec(spec: run_pb2.RunSpec) -> dict[str, str]:
     `tuning` tells which tuning was chosen. What a run does after training
     (`evaluate_after`) is left out.
     """
-    tree = MessageToDict(spec, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    for name in NOT_COMPARED:
-        tree.pop(name, None)
-    flat: dict[str, str] = {"tuning": spec.WhichOneof("tuning") or "full"}
-    _flatten(tree, "", flat)
+    return {"tuning": spec.WhichOneof("tuning") or "full"} | flatten_message(spec, without=NOT_COMPARED)
+
+
+def flatten_message(message: Message, *, without: Collection[str] = ()) -> dict[str, str]:
+    """The values of a message by path; `without` are fields of the message itself to leave out."""
+    tree = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    flat: dict[str, str] = {}
+    _flatten({name: value for name, value in tree.items() if name not in without}, "", flat)
     return flat
 
 
