@@ -134,6 +134,8 @@ def last_number(text: str) -> str | None:
 def clean_answer(text: str) -> str:
     """The answer without markdown, quotes, LaTeX delimiters, `\\boxed{}` and the closing full stop."""
     answer = text.strip()
+    if answer.isalnum():
+        return answer
     for _ in range(8):  # wrappers may be nested; eight layers are more than any text has
         before = answer
         if _ONLY_BOXED.fullmatch(answer):
