@@ -25,6 +25,7 @@ _FORMS = (
 )
 _PATTERNS = tuple(re.compile(rf"(?<![\w.,/-]){form}(?![\w/-]|[.,]\d)", re.IGNORECASE) for form in _FORMS)
 _TEXT_LIMIT = 200
+LAST_DATE_LIMIT = 2000
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,13 @@ def parse_date(text: str) -> Date | None:
             return None
         return _date(match)
     return None
+
+
+def last_date(text: str) -> str | None:
+    """The last date of a text as it is written there, or None. Only the end of the text is read."""
+    shown = text[-LAST_DATE_LIMIT:]
+    matches = [match for pattern in _PATTERNS for match in pattern.finditer(shown)]
+    return max(matches, key=lambda match: (match.end(), len(match.group()))).group() if matches else None
 
 
 def is_date(text: str) -> bool:

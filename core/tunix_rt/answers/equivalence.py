@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from math import floor
 
 from tunix_rt.answers.dates import is_date, parse_date
@@ -74,6 +75,7 @@ def equivalent(
     )
 
 
+@lru_cache(maxsize=1024)
 def detect_type(expected: str) -> str:
     """The answer type that an expected answer's own form shows."""
     text = plain_text(clean_answer(expected))
@@ -87,7 +89,7 @@ def detect_type(expected: str) -> str:
         return "list"
     if is_date(text):
         return "date"
-    if re.fullmatch(r"-?\d[\d./]*[xyzn]", text) or re.search(r"π|\\pi(?![a-z])", text):
+    if re.fullmatch(r"(?:[a-z]\s*=\s*)?-?\d[\d./]*[xyzn]", text) or re.search(r"π|\\pi(?![a-z])", text):
         return "expression" if values_of(clean_answer(expected)) is not None else "text"
     quantity = parse_quantity(text) if re.match(r"[-+$€£¥₹.\d(]|[A-Za-z]\w*\s*=", text) else None
     if quantity is not None and len(re.findall(r"\d+", text)) <= 6:
@@ -191,6 +193,10 @@ def _choice(text: str) -> str | None:
 
 def _collections_match(guess: str, target: str, kind: str, tolerance: float) -> bool:
     given, wanted = split_items(guess), split_items(target)
+    if (values := _by_name(given)) and (targets := _by_name(wanted)):
+        return values.keys() == targets.keys() and all(
+            _matches(values[name], value, detect_type(value), tolerance) for name, value in targets.items()
+        )
     types = {item: detect_type(item) for item in wanted}
 
     def matches(item: str, other: str) -> bool:
@@ -206,6 +212,13 @@ def _collections_match(guess: str, target: str, kind: str, tolerance: float) -> 
     if not covers(given, wanted, matches, once=kind == "multiset"):
         return False
     return kind == "multiset" or covers(wanted, given, lambda other, item: matches(item, other), once=False)
+
+
+def _by_name(items: list[str]) -> dict[str, str]:
+    """The values of items that are all of the form `x = 1`, by name; empty if they are not."""
+    pairs = [re.fullmatch(r"([A-Za-z]\w*)\s*=\s*([^=]+)", item) for item in items]
+    named = {pair.group(1): clean_answer(pair.group(2)) for pair in pairs if pair is not None}
+    return named if len(named) == len(items) else {}
 
 
 def _plain(text: str) -> str:

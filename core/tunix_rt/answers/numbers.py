@@ -36,6 +36,9 @@ _RATE = re.compile(r"\s*/\s*[^\W\d_]+")
 _COMPOUND_PART = re.compile(
     rf"(?P<number>{_CORE})\s*(?P<unit>[^\W\d_]+|[$€£°])(?:\s*,\s*|\s+and\s+|\s+|\Z)(?:and\s+)?"
 )
+_DENIAL = re.compile(r"\b(?:not|no|never|isn't|neither)\b", re.IGNORECASE)
+_SEVERAL_NAMES = re.compile(r"=[^=]*(?:[,;]\s*|\s+and\s+)[A-Za-z]\w*\s*=")
+_MONEY = re.compile(r"[$€£¥₹]|\b(?:euros?|eur|usd|gbp)\b", re.IGNORECASE)
 _LATEX_SIGNS = re.compile(r"[\\${^]")
 _PREFIX = re.compile(r"^(?:[A-Za-z]\w*|[A-Za-z]\([A-Za-z]\))\s*[=≈]\s*(?=[^=])")
 _TERM = re.compile(r"(?<![\w.])(?:\d[\d,_.]*(?:/\d+)?|\.\d+)")
@@ -83,12 +86,12 @@ def parse_quantity(text: str, like: str = "") -> Quantity | None:
     nothing. `like` is the dimension that decides what an ambiguous unit means.
     """
     text = plain_text(text).lstrip(" *").rstrip(" .!;,*")
-    if not text or re.search(r"\b(?:not|no|never|isn't|neither)\b", text, re.IGNORECASE):
+    if not text or _DENIAL.search(text) or _SEVERAL_NAMES.search(text):
         return None
     text = _PREFIX.sub("", plain_units(text))
     if text[:1].isalpha():
         text = with_digits(text)
-    elif re.search(r"[$€£¥₹]|\b(?:euros?|eur|usd|gbp)\b", text, re.IGNORECASE):
+    elif "," in text and _MONEY.search(text):
         text = _COMMA_CENTS.sub(r"\1.\2", text)
     whole = _whole_quantity(text, like)
     if whole is not None:
@@ -175,7 +178,8 @@ def _value(match: re.Match[str]) -> Fraction | None:
     exponent = int(match.group("exp") or match.group("power") or 0)
     if abs(exponent) > MAX_EXPONENT:
         return None
-    value = sign * _decimal(match.group("number"))
+    value = _decimal(match.group("number"))
+    value = -value if sign < 0 else value
     return value * Fraction(10) ** exponent if exponent else value
 
 

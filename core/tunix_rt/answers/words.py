@@ -25,7 +25,7 @@ _PART = re.compile(
     rf"(?P<link>[- ]*(?:and[- ]+)?)(?P<one>an?[- ]+)?(?P<part>{'|'.join(_PARTS)})(?P<plural>s?)\b",
     re.IGNORECASE,
 )
-_REST = re.compile(r"(?:\s+(?!(?:of|or|and)\b)[^\W\d_]+){0,3}\.?")
+_REST = re.compile(rf"(?:[\s-]+(?!(?:of|or|and|{'|'.join(_PARTS)})\b)[^\W\d_]+){{0,3}}\.?", re.IGNORECASE)
 
 
 def with_digits(text: str) -> str:
