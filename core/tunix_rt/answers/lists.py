@@ -50,6 +50,15 @@ def covers(
     return all(assign(other, set()) for other in range(len(others)))
 
 
+def nesting(text: str) -> int:
+    """How deep the brackets of a text are nested."""
+    depth, deepest = 0, 0
+    for sign in re.findall(r"[\[\](){}]", text):
+        depth = depth + 1 if sign in "[({" else max(0, depth - 1)
+        deepest = max(deepest, depth)
+    return deepest
+
+
 def _split_line(body: str) -> list[str]:
     if body[:1] in "[{(" and body[-1:] in "]})" and _is_one_bracket(body):
         body = body[1:-1]

@@ -127,6 +127,11 @@ def read_unit(text: str, like: str = "") -> Unit:
     return Unit(dimension=" ".join(shown), factor=factor)
 
 
+def is_variable(text: str) -> bool:
+    """Whether a text is a small letter that is no unit: `5x` is not 5."""
+    return len(text) == 1 and text.islower() and text not in _KNOWN and text not in _AMBIGUOUS
+
+
 def _simple_unit(name: str, like: str) -> Unit | None:
     folded = name if len(name) == 1 else name.casefold()  # M is not m
     for candidate in (name, folded, folded.removesuffix("s"), folded.removesuffix("es")):
