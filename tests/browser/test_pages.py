@@ -70,6 +70,7 @@ async def locked_site():
             "/evaluations/full-arithmetic",
             [
                 "8 samples an item",
+                "488 correct of 640 outputs",
                 "Strict",
                 "71.2 %",
                 "the 78 that stopped by themselves",

@@ -95,6 +95,11 @@ def score_rows(result: evaluation_pb2.EvaluationResult) -> list[ScoreRow]:
     return rows
 
 
+def all_outcomes(counts: evaluation_pb2.OutcomeCounts) -> int:
+    """The number of outputs, whatever became of them."""
+    return counts.correct + counts.wrong + counts.no_answer + counts.truncated + counts.failed
+
+
 def baseline_sentence(result: evaluation_pb2.EvaluationResult) -> str:
     """Whether the score is above what rules without a model reach; empty where they were not computed."""
     if not result.baselines:
@@ -207,6 +212,7 @@ def _chart_point(point: evaluation_pb2.NamedScore, ks: Sequence[int]) -> ChartPo
 
 
 FILTERS = {
+    "all_outcomes": all_outcomes,
     "score_rows": score_rows,
     "baseline_sentence": baseline_sentence,
     "method_text": method_text,
