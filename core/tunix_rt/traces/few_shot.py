@@ -51,8 +51,8 @@ class ExamplePool:
 def few_shot_messages(
     prompt: str,
     examples: Sequence[Trace],
-    format: str,
-    system: str = "",  # noqa: A002
+    format: str,  # noqa: A002
+    system: str = "",
 ) -> list[dict[str, str]]:
     """The chat messages of a prompt with examples as turns of user and assistant before it."""
     instruction, question = prompt_messages(prompt, format, system)
