@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+FORMATS = ("", "answer-line", "tags")
 WHOLE_TEXT_WORDS = 6  # a single line of at most so many words is an answer by itself
+PATTERN_TEXT_LIMIT = 10_000  # a pattern looks at so many characters at the end of a text
 
 _REASONING_TAG = re.compile(r"<(/?)(?:reasoning|think|thinking)>", re.IGNORECASE)
 _TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.IGNORECASE | re.DOTALL)
@@ -23,13 +25,19 @@ _HEADING = re.compile(
 )
 _HASHES = re.compile(r"^####[ \t]*(?P<inline>\S[^\n]*)$", re.MULTILINE)
 _PHRASE = re.compile(
-    r"\banswer[ \t]+(?:\w+[ \t]+){0,4}?(?:is|equals|would be)\b[*_`\s]{0,4}:?[*_`\s]{0,4}(?P<inline>[^\n]+)",
+    r"\b(?:answer|(?:correct|right|best)[ \t]+(?:option|choice))[ \t]+(?:\w+[ \t]+){0,4}?"
+    r"(?:is|equals|would be)\b[*_`\s]{0,4}:?[*_`\s]{0,4}(?P<inline>[^\n]+)",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"(?:(?<=[\d%)\]}])|(?<=[a-z]{4}))[.!?](?=\s+[A-Z])")
 _NUMBER = re.compile(
     r"(?:(?<![\w)\]%])[-\u2212\u2013+])?[$€£]?(?<![A-Za-z_\d.])"
     r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:/\d+)?(?: ?%)?"
+)
+_FIRST_LETTER = re.compile(
+    r"[\s*_`>#\"']{0,9}(?:(?:option|choice)\s{1,4})?(?:[(\[](?P<bracket>[A-Ja-j])[)\]]|(?P<marked>[A-Ja-j])[).:]"
+    r"|(?P<bare>[B-HJ])\b|(?P<lone>[A-Ja-j])[*_`]{0,3}[ \t]*(?:\n|\Z|(?=because|since|as\b|is\b|,|-)))",
+    re.IGNORECASE,
 )
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ('"', '"'), ("'", "'"), ("“", "”"))
 
@@ -38,33 +46,59 @@ _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ('"', '
 class Extraction:
     """The answer found in a text and the rule that found it.
 
-    `rule` is "tag", "open_tag", "answer_line", "boxed", "hashes", "answer_phrase", "whole_text" or
-    "last_number"; with no answer it is "unfinished_reasoning" or "none".
+    `rule` is "tag", "open_tag", "answer_line", "boxed", "hashes", "answer_phrase", "whole_text",
+    "first_letter", "last_number" or "pattern"; with no answer it is "unfinished_reasoning" or "none".
+    `at_end` says that nothing follows the answer, so that a cut text may have cut it too.
     """
 
     answer: str | None
     rule: str
+    at_end: bool = False
 
     @property
     def explicit(self) -> bool:
         """Whether the text marks its answer as such and, for a tag, has closed it."""
-        return self.rule in {"tag", "answer_line", "boxed", "hashes", "answer_phrase"}
+        return self.rule in {"tag", "answer_line", "boxed", "hashes", "answer_phrase", "pattern"}
 
 
-def extract_answer(text: str) -> Extraction:
+def extract_answer(text: str, answer_type: str = "", *, pattern: str = "") -> Extraction:
     """Finds the answer by the first rule that applies, in this order.
 
     `<answer>` tags, an `Answer:` line, `\\boxed{}`, a `####` line, "the answer is …", a short text
-    that is nothing but the answer, the last number. Of several matches of one rule the last counts.
+    that is nothing but the answer, the last number; for a choice, the letter that the text begins with
+    in place of the last number. Of several matches of one rule the last counts.
+    A `pattern`, one that `check_pattern` accepts, takes the place of all rules: its last match counts, and
+    of it the first group that matched, or all of it.
     Finished reasoning is removed first; beside unfinished reasoning only a marked answer counts.
     """
     visible, unfinished = without_reasoning(text)
-    marked = _marked_answer(visible)
+    marked = _matched_answer(visible, pattern) if pattern else _marked_answer(visible)
     if marked is not None:
-        return marked
+        return replace(marked, at_end=False) if unfinished else marked
     if unfinished:
         return Extraction(answer=None, rule="unfinished_reasoning")
-    return _unmarked_answer(visible)
+    if pattern:
+        return Extraction(answer=None, rule="none")
+    return _unmarked_answer(visible, answer_type)
+
+
+def answer_in_format(text: str, format: str) -> str | None:  # noqa: A002
+    """The answer that stands exactly where a format asks for it, or None.
+
+    "answer-line": the last line is `Answer: …`. "tags": the text ends with `<answer>…</answer>`.
+    Finished reasoning is removed first. Raises ValueError for any other format.
+    """
+    visible, unfinished = without_reasoning(text)
+    visible = visible.rstrip()
+    if format == "answer-line":
+        line = visible.rpartition("\n")[2].strip()
+        answer = line.removeprefix("Answer:") if line.startswith("Answer:") else ""
+    elif format == "tags":
+        body, closing, _ = visible.rpartition("</answer>") if visible.endswith("</answer>") else ("", "", "")
+        answer = body.rpartition("<answer>")[2] if closing and "<answer>" in body else ""
+    else:
+        raise ValueError(f"format is {format!r}; it must be one of {', '.join(FORMATS[1:])}.")
+    return (clean_answer(answer) or None) if not unfinished else None
 
 
 def without_reasoning(text: str) -> tuple[str, bool]:
@@ -115,33 +149,59 @@ def clean_answer(text: str) -> str:
     return answer
 
 
+def _matched_answer(text: str, pattern: str) -> Extraction | None:
+    found: Extraction | None = None
+    shown = text[-PATTERN_TEXT_LIMIT:]
+    end = len(shown.rstrip(" \t"))
+    for match in re.finditer(pattern, shown):
+        group = next((i for i in range(1, len(match.groups()) + 1) if match.group(i)), 0)
+        answer = clean_answer(match.group(group))
+        if answer:
+            found = Extraction(answer=answer, rule="pattern", at_end=match.end(group) >= end)
+    return found
+
+
 def _marked_answer(text: str) -> Extraction | None:
-    rules = (
-        ("tag", _last_tag),
-        ("open_tag", _open_tag),
-        ("answer_line", _answer_line),
-        ("boxed", _last_boxed),
-        ("hashes", lambda body: _last_line(body, _HASHES)),
-        ("answer_phrase", lambda body: _last_line(body, _PHRASE)),
-    )
-    for rule, find in rules:
-        answer = find(text)
-        if answer:
-            return Extraction(answer=answer, rule=rule)
-    return None
+    tag = _last_tag(text)
+    if tag:
+        return Extraction(answer=tag, rule="tag")
+    opened = _open_tag(text)
+    if opened:
+        return Extraction(answer=opened, rule="open_tag", at_end=True)
+    found = _last_line(text, _LINE, "answer_line") or _last_line(text, _HEADING, "answer_line")
+    if found is not None:
+        return found
+    boxed = _last_boxed(text)
+    if boxed:
+        return Extraction(answer=boxed, rule="boxed")
+    return _last_line(text, _HASHES, "hashes") or _last_line(text, _PHRASE, "answer_phrase")
 
 
-def _unmarked_answer(text: str) -> Extraction:
+def _unmarked_answer(text: str, answer_type: str) -> Extraction:
     stripped = text.strip()
-    if stripped and "\n" not in stripped and len(stripped.split()) <= WHOLE_TEXT_WORDS:
-        answer = clean_answer(stripped)
-        if answer:
-            return Extraction(answer=answer, rule="whole_text")
-    number = last_number(stripped)
-    return Extraction(answer=number, rule="none" if number is None else "last_number")
+    short = clean_answer(stripped) if _is_short_line(stripped) else ""
+    if answer_type == "choice":
+        letter = _first_letter(stripped)
+        if letter and short.upper() != letter:
+            return Extraction(answer=letter, rule="first_letter")
+    if short:
+        return Extraction(answer=short, rule="whole_text", at_end=True)
+    number = last_number(stripped) if answer_type != "choice" else None
+    return Extraction(answer=number, rule="none" if number is None else "last_number", at_end=True)
+
+
+def _is_short_line(text: str) -> bool:
+    return bool(text) and "\n" not in text and len(text.split(None, WHOLE_TEXT_WORDS)) <= WHOLE_TEXT_WORDS
+
+
+def _first_letter(text: str) -> str | None:
+    match = _FIRST_LETTER.match(text)
+    return next(letter for letter in match.groups() if letter).upper() if match else None
 
 
 def _last_tag(text: str) -> str | None:
+    if "</" not in text:
+        return None
     bodies = (clean_answer(match.group(1)) for match in reversed(list(_TAG.finditer(text))))
     return next((body for body in bodies if body), None)
 
@@ -152,19 +212,17 @@ def _open_tag(text: str) -> str | None:
     return clean_answer(body.splitlines()[0]) if body else None
 
 
-def _answer_line(text: str) -> str | None:
-    return _last_line(text, _LINE) or _last_line(text, _HEADING)
-
-
-def _last_line(text: str, pattern: re.Pattern[str]) -> str | None:
+def _last_line(text: str, pattern: re.Pattern[str], rule: str) -> Extraction | None:
+    end = len(text.rstrip(" \t"))
     for match in reversed(list(pattern.finditer(text))):
         groups = match.groupdict()
-        inline = clean_answer(_first_sentence(groups.get("inline") or ""))
-        if inline:
-            return inline
-        following = re.sub(r"^[-•]\s+", "", (groups.get("next") or "").strip())
-        if clean_answer(following):
-            return clean_answer(following)
+        line = groups.get("inline") or ""
+        sentence = _first_sentence(line)
+        if inline := clean_answer(sentence):
+            at_end = sentence == line and match.end("inline") >= end
+            return Extraction(answer=inline, rule=rule, at_end=at_end)
+        if following := clean_answer(re.sub(r"^[-•]\s+", "", (groups.get("next") or "").strip())):
+            return Extraction(answer=following, rule=rule, at_end=match.end("next") >= end)
     return None
 
 
