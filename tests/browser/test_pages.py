@@ -65,6 +65,8 @@ async def locked_site():
         ("/runs/broken", ["The loss was not finite at step 12.", "optimizer.learning_rate", "0.0002"]),
         ("/runs/full", ["step 1 loss", "134,515,008", "full-golden-v2"]),
         (COMPARE, ["full is better than smollm2-135m-instruct v1 by 68.8 points.", "57 gained, 2 lost"]),
+        (COMPARE, ["Paired test<", "Permutation test<", "Smallest detectable difference<", "26.5 points"]),
+        (COMPARE + "&subject=runs/lora", ["adjusted for 2 comparisons", "29.1 points", "24.3 points"]),
         ("/leaderboard?dataset=datasets/golden-v2", ["exact-answer@1", "greedy, up to 256 tokens", "lora"]),
         ("/evaluations/base-arithmetic", ["no answer", "What is 13 + 10 - 5?", "6 correct of 80"]),
     ],

@@ -8,6 +8,7 @@ from tunix_rt.gateway.compare import Side, build_comparison, compare_items, limi
 from tunix_rt.gateway.evaluation_match import Match, match_evaluations
 from tunix_rt.gateway.parameters import differing_parameters, flatten_spec
 from tunix_rt.gateway.sentence import evidence_sentence, p_value_text, subject_label, verdict_sentence
+from tunix_rt.stats.paired import mcnemar_exact, minimum_detectable_difference
 from tunix_rt.v1 import evaluation_pb2, run_pb2
 from tunix_rt.v1.gateway_service_pb2 import ComparedSubject, Comparison, PairedComparison
 from tunix_rt.v1.registry_service_pb2 import Curve
@@ -87,6 +88,101 @@ class TestItems:
     def test_comparison_is_the_same_each_time(self):
         sides = Side(BASE, items=items([1, 2, 2, 1, 2] * 10)), Side(TUNED, items=items([1, 1, 2, 2, 1] * 10))
         assert compare_items(*sides) == compare_items(*sides)
+
+
+class TestSeveralSamples:
+    def sides(self, old, new):
+        """Sides from the outcomes of each item's samples, stored sample by sample."""
+        return [
+            Side(
+                name,
+                items=[
+                    evaluation_pb2.ItemScore(
+                        trace_id=f"t{position}", position=position, sample=sample, outcome=outcome,
+                        score=float(outcome == CORRECT), output=f"output {position}.{sample}",
+                    )
+                    for sample in range(len(samples[0]))
+                    for position, outcome in enumerate(own[sample] for own in samples)
+                ],
+            )
+            for name, samples in ((BASE, old), (TUNED, new))
+        ]  # fmt: skip
+
+    def test_samples_are_averaged_per_item_first(self):
+        old = [[WRONG, WRONG, CORRECT, WRONG]] * 3 + [[CORRECT] * 4]
+        new = [[CORRECT, CORRECT, CORRECT, WRONG]] * 3 + [[CORRECT] * 4]
+        pair = compare_items(*self.sides(old, new))
+        assert (pair.count, pair.gained, pair.lost) == (4, 3, 0)
+        assert pair.difference == pytest.approx(3 * 0.5 / 4)
+        assert pair.p_value == pair.permutation_p_value == pytest.approx(0.25)  # 2 of 2³ sign patterns
+
+    def test_scores_that_move_without_flipping_an_item_are_detected(self):
+        old, new = [[WRONG, WRONG, WRONG, CORRECT]] * 10, [[WRONG, CORRECT, WRONG, CORRECT]] * 10
+        pair = compare_items(*self.sides(old, new))
+        assert (pair.gained, pair.lost, list(pair.flips)) == (0, 0, [])
+        assert pair.p_value == pytest.approx(2 / 1024)
+        assert pair.verdict == PairedComparison.BETTER
+
+    def test_flip_shows_a_sample_like_most_of_its_item(self):
+        old, new = [[CORRECT, WRONG, NO_ANSWER]], [[WRONG, CORRECT, CORRECT]]
+        (flip,) = compare_items(*self.sides(old, new)).flips
+        assert (flip.baseline_output, flip.subject_output) == ("output 0.1", "output 0.1")
+        assert (flip.baseline_outcome, flip.subject_outcome) == (WRONG, CORRECT)
+
+    def test_half_of_the_samples_are_not_most(self):
+        pair = compare_items(*self.sides([[WRONG, WRONG]], [[CORRECT, WRONG]]))
+        assert (pair.gained, pair.difference) == (0, 0.5)
+
+
+class TestSignificance:
+    def test_permutation_test_stands_beside_mcnemar(self):
+        old, new = items([WRONG] * 8 + [CORRECT]), items([CORRECT] * 8 + [WRONG])
+        pair = compare_items(Side(BASE, items=old), Side(TUNED, items=new))
+        assert pair.permutation_p_value == pytest.approx(20 / 512)
+        assert pair.adjusted_p_value == pair.p_value
+
+    def test_graded_scores_are_judged_by_the_permutation_test(self):
+        old, new = items([WRONG] * 7), items([WRONG] * 7)
+        for item in new:
+            item.score = 0.25
+        pair = compare_items(Side(BASE, items=old), Side(TUNED, items=new))
+        assert (pair.p_value, pair.verdict) == (2 / 128, PairedComparison.BETTER)
+
+    def test_detectable_difference_is_that_of_the_items_that_changed(self):
+        old, new = items([WRONG] * 18 + [CORRECT] * 82), items([CORRECT] * 12 + [WRONG] * 88)
+        pair = compare_items(Side(BASE, items=old), Side(TUNED, items=new))
+        assert pair.minimum_detectable_difference == pytest.approx(
+            minimum_detectable_difference(100, 0.94), abs=1e-9
+        )
+
+    def test_too_few_items_detect_nothing(self):
+        pair = compare_items(Side(BASE, items=items([WRONG] * 5)), Side(TUNED, items=items([CORRECT] * 5)))
+        assert pair.minimum_detectable_difference == 1.0
+
+    def compared(self, *outcomes):
+        sides = [Side(f"runs/r{index}", items=items(own)) for index, own in enumerate(outcomes)]
+        match = Match(tuple(evaluation(f"e{index}") for index in range(len(sides))), "", ())
+        return build_comparison(sides, match=match, curves=[], rates=[]).pairs
+
+    def test_several_subjects_are_judged_by_adjusted_p_values(self):
+        base = [WRONG] * 9 + [CORRECT]
+        good, strong = [CORRECT] * 8 + [WRONG] * 2, [CORRECT] * 10
+        (alone,) = self.compared(base, good)
+        assert (alone.p_value, alone.verdict) == (20 / 512, PairedComparison.BETTER)
+        pairs = self.compared(base, good, strong, base)
+        assert [pair.p_value for pair in pairs] == [20 / 512, 2 / 512, 1.0]
+        assert [pair.adjusted_p_value for pair in pairs] == [40 / 512, 6 / 512, 1.0]
+        assert [pair.verdict for pair in pairs] == [
+            PairedComparison.NO_DETECTABLE_DIFFERENCE,
+            PairedComparison.BETTER,
+            PairedComparison.NO_DETECTABLE_DIFFERENCE,
+        ]
+
+    def test_several_subjects_need_larger_differences(self):
+        base, other = [WRONG] * 30 + [CORRECT] * 30, [CORRECT] * 40 + [WRONG] * 20
+        (alone,) = self.compared(base, other)
+        first, _ = self.compared(base, other, base)
+        assert first.minimum_detectable_difference > alone.minimum_detectable_difference
 
 
 class TestFlipLimit:
@@ -258,31 +354,41 @@ class TestComparison:
 
 
 class TestSentences:
-    def sentence(self, verdict, difference):
-        pair = PairedComparison(subject=TUNED, verdict=verdict, difference=difference)
+    def sentence(self, verdict, difference, **fields):
+        pair = PairedComparison(subject=TUNED, verdict=verdict, difference=difference, count=200, **fields)
         return verdict_sentence(Comparison(subjects=[ComparedSubject(subject=BASE)]), pair)
 
     def test_verdicts_read_as_sentences(self):
         assert self.sentence(PairedComparison.BETTER, 0.31) == "tuned is better than smol v1 by 31.0 points."
         assert self.sentence(PairedComparison.WORSE, -0.31) == "tuned is worse than smol v1 by 31.0 points."
-        assert (
-            self.sentence(PairedComparison.NO_DETECTABLE_DIFFERENCE, 0.01)
-            == "No detectable difference between tuned and smol v1."
+
+    def test_no_detectable_difference_says_what_the_items_could_have_shown(self):
+        verdict = PairedComparison.NO_DETECTABLE_DIFFERENCE
+        assert self.sentence(verdict, 0.01, minimum_detectable_difference=0.083) == (
+            "No detectable difference between tuned and smol v1; 200 items reveal 8.3 points or more."
+        )
+        assert self.sentence(verdict, 0.01, minimum_detectable_difference=1.0).endswith(
+            "; 200 items are too few to reveal one."
         )
 
+    def evidence(self, p_value, adjusted):
+        return evidence_sentence(
+            PairedComparison(
+                count=1100, gained=35, lost=4, difference=0.31, difference_low=0.21,
+                difference_high=0.4, p_value=p_value, adjusted_p_value=adjusted,
+            )
+        )  # fmt: skip
+
     def test_evidence_gives_all_numbers(self):
-        pair = PairedComparison(
-            count=1100,
-            gained=35,
-            lost=4,
-            difference=0.31,
-            difference_low=0.21,
-            difference_high=0.4,
-            p_value=1e-9,
-        )
-        assert evidence_sentence(pair) == (
+        p_value = mcnemar_exact(35, 4)
+        assert self.evidence(p_value, p_value) == (
             "+31.0 points on 1,100 items, 95 % interval +21.0 to +40.0; 35 gained, 4 lost; "
             "exact McNemar p < 0.0001."
+        )
+
+    def test_evidence_names_the_other_test_and_the_correction(self):
+        assert self.evidence(0.02, 0.06).endswith(
+            "4 lost; permutation test p = 0.02, adjusted for several comparisons p = 0.06."
         )
 
     @pytest.mark.parametrize(

@@ -83,6 +83,9 @@ def comparison() -> gateway_service_pb2.Comparison:
         difference_low=-0.1,
         difference_high=0.6,
         p_value=0.375,
+        adjusted_p_value=0.375,
+        permutation_p_value=0.38,
+        minimum_detectable_difference=0.592,
         verdict=gateway_service_pb2.PairedComparison.NO_DETECTABLE_DIFFERENCE,
         flips=[flip(KINDS.WRONG, KINDS.CORRECT), flip(KINDS.TRUNCATED, KINDS.WRONG)],
     )
@@ -102,7 +105,26 @@ def test_a_comparison_says_the_verdict_first() -> None:
     assert lines[0].startswith(
         "No detectable difference between runs/b and models/a/versions/v1: +30.0 points"
     )
-    assert "4 gained and 1 lost of 10 items, exact McNemar p = 0.3750." in " ".join(lines[:2])
+    assert (
+        "4 gained and 1 lost of 10 items, exact McNemar p = 0.3750; so many items reveal 59.2 points or more."
+    ) in " ".join(line.strip() for line in lines[:2])
+
+
+def test_a_comparison_shows_each_test_and_what_the_items_can_reveal() -> None:
+    compared = comparison()
+    other = gateway_service_pb2.PairedComparison(
+        subject="runs/c",
+        count=5,
+        p_value=0.02,
+        adjusted_p_value=0.06,
+        minimum_detectable_difference=1.0,
+        verdict=gateway_service_pb2.PairedComparison.NO_DETECTABLE_DIFFERENCE,
+    )
+    compared.pairs.append(other)
+    text = rendered(comparison_view(compared))
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines()]
+    assert ["runs/b", "+30.0 [-10.0, +60.0]", "0.3750", "0.3750", "0.3800", "59.2 points"] in rows
+    assert "permutation p = 0.0200, adjusted 0.0600; so few items reveal none." in " ".join(text.split())
 
 
 def test_a_comparison_shows_zero_as_zero_and_absence_as_absence() -> None:

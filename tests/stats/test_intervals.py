@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tunix_rt.stats.intervals import Interval, bootstrap_mean, wilson
+from tunix_rt.stats.intervals import Interval, bca_mean, bootstrap_mean, wilson
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
@@ -63,3 +63,48 @@ def test_bootstrap_refuses_values_without_a_mean(values: list[float]) -> None:
 def test_bootstrap_refuses_too_few_resamples() -> None:
     with pytest.raises(ValueError, match="it must be at least 100"):
         bootstrap_mean([1.0], seed=0, resamples=10)
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(0).exponential(size=50),
+        np.array([1.0] * 3 + [0.0] * 37),
+        np.array([0.25, 0.5, 1.0, 0.0, 1.0, 1.0, 0.75]),
+    ],
+    ids=["skewed", "rare", "graded"],
+)
+def test_bca_equals_scipy_on_the_same_draws(values: np.ndarray, confidence: float) -> None:
+    expected = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=2_000,
+        method="BCa",
+        confidence_level=confidence,
+        rng=np.random.default_rng(3),
+    ).confidence_interval
+    interval = bca_mean(values.tolist(), seed=3, confidence=confidence, resamples=2_000)
+    assert interval.low == pytest.approx(expected.low, abs=1e-12)
+    assert interval.high == pytest.approx(expected.high, abs=1e-12)
+
+
+def test_bca_counts_equal_sums_in_another_order_as_ties() -> None:
+    thirds = bca_mean([1 / 3, 2 / 3, 0.0, 1.0] * 5, seed=1, resamples=999)
+    whole = bca_mean([1.0, 2.0, 0.0, 3.0] * 5, seed=1, resamples=999)
+    assert (thirds.low * 3, thirds.high * 3) == pytest.approx((whole.low, whole.high), abs=1e-9)
+
+
+def test_bca_of_equal_values_has_no_width() -> None:
+    assert bca_mean([0.5] * 10, seed=0) == Interval(low=0.5, high=0.5)
+
+
+def test_bca_of_one_unusual_value_stays_within_the_values() -> None:
+    interval = bca_mean([1.0] + [0.0] * 199, seed=0)
+    assert 0 < 1 / 200 < interval.high < 0.05
+    assert interval.low >= 0
+
+
+def test_bca_refuses_too_few_resamples() -> None:
+    with pytest.raises(ValueError, match="it must be at least 100"):
+        bca_mean([1.0, 0.0], seed=0, resamples=10)

@@ -1,4 +1,4 @@
-from itertools import product
+from itertools import combinations, product
 from math import comb
 
 import numpy as np
@@ -9,6 +9,8 @@ from scipy import stats
 
 from tunix_rt.stats.paired import (
     compare,
+    detectable_difference,
+    holm,
     mcnemar_exact,
     minimum_detectable_difference,
     paired_bootstrap,
@@ -78,7 +80,31 @@ def test_sign_flip_without_any_difference_is_one() -> None:
 
 
 def test_drawn_sign_flip_is_never_zero() -> None:
-    assert sign_flip([1.0] * 200, seed=0, permutations=999) == 1 / 1000
+    differences = np.random.default_rng(0).random(200) + 0.5
+    assert sign_flip(differences.tolist(), seed=0, permutations=999) == 1 / 1000
+
+
+@pytest.mark.parametrize("q", [1, 3, 4, 64])
+def test_sign_flip_of_sample_means_equals_all_sign_patterns(q: int) -> None:
+    steps = np.random.default_rng(q).integers(-q, q + 1, size=12)
+    hits = sum(
+        abs(sum(sign * step for sign, step in zip(signs, steps, strict=True))) >= abs(steps.sum())
+        for signs in product((1, -1), repeat=12)
+    )
+    assert sign_flip((steps / q).tolist(), seed=0) == pytest.approx(hits / 2**12, rel=1e-12)
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(30, 12), (400, 330), (50, 50)])
+def test_sign_flip_of_many_ones_equals_mcnemar(gained: int, lost: int) -> None:
+    found = sign_flip([1.0] * gained + [-1.0] * lost, seed=0)
+    assert found == pytest.approx(mcnemar_exact(gained, lost), rel=1e-9)
+
+
+def test_sign_flip_of_many_sample_means_comes_near_drawn_patterns() -> None:
+    differences = np.random.default_rng(4).choice([-0.5, -0.25, 0.0, 0.25, 0.5, 0.75], size=150) * 0.5
+    exact = sign_flip(differences.tolist(), seed=0)
+    shaken = differences + np.random.default_rng(5).normal(0, 1e-6, size=150)  # on no grid: drawn
+    assert sign_flip(shaken.tolist(), seed=1, permutations=20_000) == pytest.approx(exact, abs=0.015)
 
 
 def test_paired_bootstrap_agrees_with_scipy() -> None:
@@ -172,3 +198,83 @@ def test_a_system_does_not_differ_from_itself() -> None:
     result = compare(scores, scores, seed=0)
     assert (result.gained, result.lost, result.p_value) == (0, 0, 1.0)
     assert result.verdict == "no detectable difference"
+
+
+def closed_test(p_values: list[float], index: int) -> float:
+    """The adjusted p-value by the definition: the largest Bonferroni p of the subsets with this test."""
+    return max(
+        min(1.0, size * min(p_values[i] for i in subset))
+        for size in range(1, len(p_values) + 1)
+        for subset in combinations(range(len(p_values)), size)
+        if index in subset
+    )
+
+
+@given(st.lists(st.floats(0, 1), max_size=6))
+def test_holm_is_the_closed_test_of_bonferroni(p_values: list[float]) -> None:
+    expected = [closed_test(p_values, index) for index in range(len(p_values))]
+    assert holm(p_values) == pytest.approx(expected)
+
+
+def test_holm_of_four_tests() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_holm_refuses_what_is_no_probability() -> None:
+    with pytest.raises(ValueError, match="each must be in"):
+        holm([0.5, 1.5])
+
+
+def detected_share(draw: np.ndarray, level: float = 0.05) -> float:
+    """The share of rows of item differences whose mean the sign-flip test tells from 0."""
+    return float(np.mean([sign_flip(row.tolist(), seed=0, permutations=999) < level for row in draw]))
+
+
+def test_detectable_difference_of_right_and_wrong_is_that_of_the_discordance() -> None:
+    baseline, candidate = [0.0] * 20 + [1.0] * 80, [1.0] * 14 + [0.0] * 6 + [0.0] * 12 + [1.0] * 68
+    found = detectable_difference(baseline, candidate)
+    assert found == pytest.approx(minimum_detectable_difference(100, 0.26))
+
+
+def test_detectable_difference_of_graded_scores_is_detected_with_about_that_power() -> None:
+    generator = np.random.default_rng(5)
+    differences = generator.choice([-0.5, -0.25, 0.0, 0.25, 0.5], size=80)
+    found = detectable_difference([0.5] * 80, (0.5 + differences).tolist())
+    assert found is not None
+    square = np.mean(differences**2)
+    spread = stats.norm.ppf(0.975) * square**0.5 + stats.norm.ppf(0.8) * (square - found**2) ** 0.5
+    assert spread / 80**0.5 == pytest.approx(found, rel=1e-9)
+    draws = generator.normal(found, (square - found**2) ** 0.5, size=(300, 80))
+    assert detected_share(draws) == pytest.approx(0.8, abs=0.07)
+
+
+def test_detectable_difference_without_a_change_supposes_changes_one_way() -> None:
+    scores = [1.0] * 50
+    found = detectable_difference(scores, scores)
+    assert found is not None
+    spread = stats.norm.ppf(0.975) + stats.norm.ppf(0.8) * (1 - found) ** 0.5
+    assert spread**2 == pytest.approx(50 * found, rel=1e-9)
+    power = sum(
+        stats.binom.pmf(changed, 50, found) for changed in range(51) if mcnemar_exact(changed, 0) < 0.05
+    )
+    assert power == pytest.approx(0.8, abs=0.07)
+
+
+def test_five_items_detect_nothing_and_six_do() -> None:
+    assert detectable_difference([0.0] * 5, [1.0] * 5) is None
+    assert detectable_difference([0.0] * 6, [1.0] * 6) is not None
+
+
+def test_detectable_difference_of_thousands_of_items_is_small() -> None:
+    baseline, candidate = [0.0] * 5_000, [1.0] * 500 + [0.0] * 4_500
+    found = detectable_difference(baseline, candidate)
+    assert found == pytest.approx(minimum_detectable_difference(5_000, 0.1))
+    assert found == pytest.approx((1.96 + 0.8416) * (0.1 / 5_000) ** 0.5, rel=0.01)
+
+
+def test_stricter_levels_need_larger_differences() -> None:
+    baseline, candidate = [0.0] * 60, [1.0] * 20 + [0.0] * 40
+    loose, strict = (detectable_difference(baseline, candidate, alpha=alpha) for alpha in (0.05, 0.01))
+    assert loose is not None
+    assert strict is not None
+    assert loose < strict

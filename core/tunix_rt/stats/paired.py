@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -22,6 +22,8 @@ from tunix_rt.stats.intervals import (
 Verdict = Literal["better", "worse", "no detectable difference"]
 
 EXACT_FLIPS_LIMIT = 16  # 2^16 sign patterns are enumerated; above, they are drawn.
+FINEST_GRID = 64  # the most samples of an item
+EXACT_STEPS_LIMIT = 400_000_000  # additions for an exact distribution, about half a second
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,17 @@ def paired_bootstrap(
 def sign_flip(differences: Sequence[float], *, seed: int, permutations: int = 10_000) -> float:
     """Two-sided p-value of the sign-flip permutation test that the mean difference is zero.
 
-    Up to 16 non-zero differences all sign patterns are enumerated and the seed has no effect;
-    above, patterns are drawn and p = (1 + hits) / (1 + permutations), so p is never 0.
+    Exact, without the seed, where the differences are multiples of 1/q for a q up to 64, as means of
+    up to 64 right/wrong samples are, and where there are at most 16 that are not 0. Otherwise sign
+    patterns are drawn and p = (1 + hits) / (1 + permutations), so p is never 0.
     """
     sample = finite_sample(differences)
     moved = sample[sample != 0]
     if moved.size == 0:
         return 1.0
+    steps = _grid_steps(moved)
+    if steps is not None:
+        return _exact_sign_flip(steps)
     observed = abs(float(moved.sum())) * (1 - 1e-12)  # equal sums count as hits in spite of rounding
     if moved.size <= EXACT_FLIPS_LIMIT:
         patterns = np.arange(1 << moved.size)[:, None] >> np.arange(moved.size) & 1
@@ -103,6 +109,71 @@ def sign_flip(differences: Sequence[float], *, seed: int, permutations: int = 10
     return (1 + hits) / (1 + permutations)
 
 
+def _grid_steps(moved: NDArray[np.float64]) -> NDArray[np.int64] | None:
+    """The differences in units of 1/q for the least q up to 64; None if there is none, or too much work."""
+    for q in range(1, FINEST_GRID + 1):
+        steps = np.rint(moved * q)
+        if np.abs(moved * q - steps).max() < 1e-9:
+            within = moved.size * float(np.abs(steps).sum()) <= EXACT_STEPS_LIMIT
+            return steps.astype(np.int64) if within else None
+    return None
+
+
+def _exact_sign_flip(steps: NDArray[np.int64]) -> float:
+    """P(|Σ ±s| >= |Σ s|) over all sign patterns, from the distribution of the sum of the positive part."""
+    sizes = np.abs(steps)
+    total = int(sizes.sum())
+    chance = np.zeros(total + 1)  # of the sum t of the sizes with a plus; the signed sum is 2t - total
+    chance[0], reached = 1.0, 0
+    for size in np.sort(sizes).tolist():
+        added = chance[: reached + 1] / 2
+        chance[: reached + 1] = added
+        chance[size : size + reached + 1] += added
+        reached += size
+    signed = np.abs(2 * np.arange(total + 1) - total)
+    return min(1.0, float(chance[signed >= abs(int(steps.sum()))].sum()))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of several tests after Holm's correction, in the given order.
+
+    With m p-values in ascending order, the i-th becomes max over j <= i of min(1, (m - j + 1)·p_j): the
+    chance of any false rejection stays below the level. Holm, Scand. J. Statist. 6 (1979).
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError(f"the p-values are {list(p_values)}; each must be in [0, 1].")
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def detectable_difference(
+    baseline: Sequence[float], candidate: Sequence[float], *, alpha: float = 0.05, power: float = 0.8
+) -> float | None:
+    """Smallest difference that a paired test on these many items reveals with this power.
+
+    Solves n·d² = (z_{1-α/2}·√π + z_{power}·√(π - d²))² for d, with π the mean square of the observed
+    differences; for right/wrong scores that is the discordance, and the formula that of
+    `minimum_detectable_difference`. Where the items differ too little to reveal anything, π is taken as
+    d: every change is a whole point, and all go one way. None if so few items can reveal nothing: m
+    changes have at least the p-value 2/2ᵐ.
+    """
+    differences = _differences(baseline, candidate)
+    n, moved = differences.size, int(np.count_nonzero(differences))
+    if 2.0 ** (1 - n) >= alpha:
+        return None
+    found = None
+    if 2.0 ** (1 - moved) < alpha:
+        square = float(np.mean(differences**2))
+        whole = bool(np.isin(differences, (-1.0, 0.0, 1.0)).all())
+        most = square if whole else math.sqrt(square)  # no difference with this mean square is larger
+        found = _solve(n, lambda _: square, most, alpha=alpha, power=power)
+    return _solve(n, lambda d: d, 1.0, alpha=alpha, power=power) if found is None else found
+
+
 def minimum_detectable_difference(
     n: int, discordance: float, *, alpha: float = 0.05, power: float = 0.8
 ) -> float:
@@ -117,22 +188,12 @@ def minimum_detectable_difference(
         raise ValueError(f"n is {n}; it must be positive.")
     if not 0 < discordance <= 1:
         raise ValueError(f"discordance is {discordance}; it must be in (0, 1].")
-    z_alpha = normal_quantile(1 - alpha)
-    z_power = NormalDist().inv_cdf(checked_confidence(power))
-
-    def shortfall(d: float) -> float:
-        spread = z_alpha * math.sqrt(discordance) + z_power * math.sqrt(max(0.0, discordance - d * d))
-        return spread * spread / (d * d) - n
-
-    low, high = 1e-9, discordance
-    if shortfall(high) > 0:
+    found = _solve(n, lambda _: discordance, discordance, alpha=alpha, power=power)
+    if found is None:
         raise ValueError(
             f"{n} items show no difference when only {discordance:.1%} of them change; use more items."
         )
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if shortfall(middle) > 0 else (low, middle)
-    return high
+    return found
 
 
 def verdict(difference: float, p_value: float, *, alpha: float = 0.05) -> Verdict:
@@ -168,6 +229,26 @@ def compare(
         test="mcnemar-exact" if binary else "sign-flip",
         verdict=verdict(difference, p_value, alpha=alpha),
     )
+
+
+def _solve(
+    n: int, square: Callable[[float], float], most: float, *, alpha: float, power: float
+) -> float | None:
+    """The d in (0, most] that n items reveal when differences have this mean square; None if none is."""
+    z_alpha = normal_quantile(1 - alpha)
+    z_power = NormalDist().inv_cdf(checked_confidence(power))
+
+    def too_small(d: float) -> bool:
+        spread = z_alpha * math.sqrt(square(d)) + z_power * math.sqrt(max(0.0, square(d) - d * d))
+        return spread * spread > n * d * d
+
+    low, high = 0.0, most
+    if too_small(high):
+        return None
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if too_small(middle) else (low, middle)
+    return high
 
 
 def _differences(baseline: Sequence[float], candidate: Sequence[float]) -> NDArray[np.float64]:

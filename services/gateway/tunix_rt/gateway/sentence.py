@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from tunix_rt.stats.paired import mcnemar_exact
 from tunix_rt.v1 import gateway_service_pb2
 
 Pair = gateway_service_pb2.PairedComparison
@@ -18,20 +21,37 @@ def verdict_sentence(comparison: gateway_service_pb2.Comparison, pair: Pair) -> 
     baseline = subject_label(comparison.subjects[0].subject)
     subject = subject_label(pair.subject)
     if pair.verdict == Pair.NO_DETECTABLE_DIFFERENCE:
-        return f"No detectable difference between {subject} and {baseline}."
+        return f"No detectable difference between {subject} and {baseline}; {detectable_text(pair)}."
     word = "better" if pair.verdict == Pair.BETTER else "worse"
     points = abs(pair.difference) * 100
     return f"{subject} is {word} than {baseline} by {points:.1f} points."
 
 
+def detectable_text(pair: Pair) -> str:
+    """What the items of a pair can show at all, such as `200 items reveal 8.3 points or more`."""
+    items = "item" if pair.count == 1 else "items"
+    if pair.minimum_detectable_difference >= 1:
+        return f"{pair.count:,} {items} are too few to reveal one"
+    return f"{pair.count:,} {items} reveal {pair.minimum_detectable_difference * 100:.1f} points or more"
+
+
 def evidence_sentence(pair: Pair) -> str:
-    """The numbers behind a verdict: difference, interval, flips and the exact test."""
+    """The numbers behind a verdict: difference, interval, flips and the tests."""
     low, high = pair.difference_low * 100, pair.difference_high * 100
+    tests = [f"{applied_test(pair)} {p_value_text(pair.p_value)}"]
+    if pair.adjusted_p_value != pair.p_value:
+        tests.append(f"adjusted for several comparisons {p_value_text(pair.adjusted_p_value)}")
     return (
         f"{pair.difference * 100:+.1f} points on {pair.count:,} items, "
         f"95 % interval {low:+.1f} to {high:+.1f}; "
-        f"{pair.gained} gained, {pair.lost} lost; exact McNemar {p_value_text(pair.p_value)}."
+        f"{pair.gained} gained, {pair.lost} lost; {', '.join(tests)}."
     )
+
+
+def applied_test(pair: Pair) -> str:
+    """The test that `p_value` is of: McNemar's where it is that of the items gained and lost."""
+    exact = math.isclose(pair.p_value, mcnemar_exact(pair.gained, pair.lost), rel_tol=1e-9)
+    return "exact McNemar" if exact else "permutation test"
 
 
 def p_value_text(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from rich.console import Group, RenderableType
@@ -11,6 +12,7 @@ from rich.text import Text
 from tunix_rt.standalone.charts import interval_bar, sparkline
 from tunix_rt.standalone.output import new_table
 from tunix_rt.standalone.views import number_text, outcome_text, probability_text, score_text
+from tunix_rt.stats.paired import mcnemar_exact
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import gateway_service_pb2 as gateway_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
@@ -30,17 +32,22 @@ def leaderboard_view(leaderboard: registry_pb.Leaderboard) -> RenderableType:
 
 
 def verdict_sentence(pair: gateway_pb.PairedComparison, baseline: str) -> str:
-    """What the paired test says, in one sentence."""
+    """What the paired test says, in one sentence; without a difference, what it could have shown."""
     kind = gateway_pb.PairedComparison
     verdict = {
         kind.BETTER: f"{pair.subject} is better than {baseline}",
         kind.WORSE: f"{pair.subject} is worse than {baseline}",
     }.get(pair.verdict, f"No detectable difference between {pair.subject} and {baseline}")
+    exact = math.isclose(pair.p_value, mcnemar_exact(pair.gained, pair.lost), rel_tol=1e-9)
+    test = f"{'exact McNemar' if exact else 'permutation'} p = {probability_text(pair.p_value)}"
+    if pair.adjusted_p_value != pair.p_value:
+        test += f", adjusted {probability_text(pair.adjusted_p_value)}"
+    if pair.verdict == kind.NO_DETECTABLE_DIFFERENCE:
+        test += f"; {_detectable(pair)}"
     return (
         f"{verdict}: {pair.difference * 100:+.1f} points "
         f"[{pair.difference_low * 100:+.1f}, {pair.difference_high * 100:+.1f}], "
-        f"{pair.gained} gained and {pair.lost} lost of {pair.count} items, "
-        f"exact McNemar p = {probability_text(pair.p_value)}."
+        f"{pair.gained} gained and {pair.lost} lost of {pair.count} items, {test}."
     )
 
 
@@ -52,6 +59,8 @@ def comparison_view(comparison: gateway_pb.Comparison) -> RenderableType:
     ]
     if comparison.pairs_missing_reason:
         parts.append(Text(f"No paired test: {comparison.pairs_missing_reason}", style="yellow"))
+    if comparison.pairs:
+        parts.append(pair_table(comparison))
     parts.append(subject_table(comparison))
     differences = _differences(comparison)
     if differences.row_count:
@@ -60,6 +69,31 @@ def comparison_view(comparison: gateway_pb.Comparison) -> RenderableType:
         parts.append(_curves(comparison))
     parts += [_flips(pair) for pair in comparison.pairs if pair.gained + pair.lost]
     return Group(*parts)
+
+
+def pair_table(comparison: gateway_pb.Comparison) -> Table:
+    """The paired differences from the baseline with their tests, a row for each subject."""
+    columns = (
+        "Subject",
+        "Difference (95 % interval)",
+        "p",
+        "p (adjusted)",
+        "p (permutation)",
+        "Detectable from",
+    )
+    table = new_table(*columns, title="Paired differences")
+    for pair in comparison.pairs:
+        low, high = pair.difference_low * 100, pair.difference_high * 100
+        shown = pair.minimum_detectable_difference < 1
+        table.add_row(
+            pair.subject,
+            f"{pair.difference * 100:+.1f} [{low:+.1f}, {high:+.1f}]",
+            probability_text(pair.p_value),
+            probability_text(pair.adjusted_p_value),
+            probability_text(pair.permutation_p_value),
+            f"{pair.minimum_detectable_difference * 100:.1f} points" if shown else "too few items",
+        )
+    return table
 
 
 def subject_table(comparison: gateway_pb.Comparison) -> Table:
@@ -80,6 +114,12 @@ def subject_table(comparison: gateway_pb.Comparison) -> Table:
     for label, value in rows.items():
         table.add_row(label, *(value(subject) for subject in comparison.subjects))
     return table
+
+
+def _detectable(pair: gateway_pb.PairedComparison) -> str:
+    if pair.minimum_detectable_difference >= 1:
+        return "so few items reveal none"
+    return f"so many items reveal {pair.minimum_detectable_difference * 100:.1f} points or more"
 
 
 def _board(dataset: str, board: registry_pb.Leaderboard.Board) -> Table:
