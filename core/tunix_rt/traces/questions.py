@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from tunix_rt.answers.equivalence import equivalent
 from tunix_rt.traces.draws import Draws
-from tunix_rt.traces.trace import Trace, TraceError, Violation, content_digest
+from tunix_rt.traces.expressions import solve
+from tunix_rt.traces.trace import Step, Trace, TraceError, Violation, content_digest
+from tunix_rt.traces.verification import verify
 
 LEVELS = ("easy", "medium", "hard")
 _TRIES = 2_000  # before a maker counts as exhausted
@@ -17,13 +19,17 @@ _TRIES = 2_000  # before a maker counts as exhausted
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its answer. `proved` says whether a second computation has confirmed it."""
+    """A question with its answer. `proved` says whether a second computation has confirmed it.
+
+    An `expression` that gives the answer is computed too, and its operations become the steps.
+    """
 
     prompt: str
     answer: str
     answer_type: str
     proved: bool
     aliases: tuple[str, ...] = ()
+    expression: str = ""
 
 
 Maker = Callable[[Draws, int], Question]  # the int is the level, from 0
@@ -60,22 +66,14 @@ def eval_set_traces(made: EvalSet, seed: int, size: int, config: Mapping[str, ob
         section, category, maker = made.makers[index % len(made.makers)]
         level = index // len(made.makers) % len(LEVELS)
         question = _new_question(maker, draws, level, seen)
-        traces.append(
-            Trace(
-                id=f"{made.name.replace('@', '-v')}-{index:03}",
-                prompt=question.prompt,
-                final_answer=question.answer,
-                answer_type=question.answer_type,
-                aliases=question.aliases,
-                meta={
-                    "section": section,
-                    "category": category,
-                    "difficulty": LEVELS[level],
-                    "source_dataset": made.name,
-                    "source_index": index,
-                },
-            )
-        )
+        meta = {
+            "section": section,
+            "category": category,
+            "difficulty": LEVELS[level],
+            "source_dataset": made.name,
+            "source_index": index,
+        }
+        traces.append(_trace(f"{made.name.replace('@', '-v')}-{index:03}", question, meta))
     return traces
 
 
@@ -94,6 +92,25 @@ def exact_text(value: Fraction) -> str:
 def number_type(value: Fraction) -> str:
     """The answer type of an exact number that is written as a decimal."""
     return "integer" if value.denominator == 1 else "decimal"
+
+
+def _trace(name: str, question: Question, meta: dict[str, object]) -> Trace:
+    trace = Trace(
+        id=name,
+        prompt=question.prompt,
+        final_answer=question.answer,
+        answer_type=question.answer_type,
+        aliases=question.aliases,
+        meta=meta,
+    )
+    if not question.expression:
+        return trace
+    steps = tuple(
+        Step(i=i, type="compute", content=text) for i, text in enumerate(solve(question.expression).steps)
+    )
+    trace = replace(trace, steps=steps, meta={**meta, "expression": question.expression})
+    verify(trace)
+    return trace
 
 
 def _new_question(maker: Maker, draws: Draws, level: int, seen: set[str]) -> Question:
