@@ -233,11 +233,43 @@ def test_every_answer_equals_itself(answer: str) -> None:
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
-    "unit", ["9", "1,", "- ", "=", "a=", "1/", "{", "(", "\\frac{", "$", "no ", "1 ", "%"]
+    "unit",
+    [
+        *(
+            "9",
+            "1,",
+            "- ",
+            "=",
+            "a=",
+            "1/",
+            "{",
+            "(",
+            "\\frac{",
+            "$",
+            "no ",
+            "1 ",
+            "%",
+            "1.234,",
+            "1.234.",
+            "x^",
+        ),
+        *(
+            "March 4 ",
+            "1 h ",
+            "5 ft 3 in ",
+            "a hundred ",
+            "twenty ",
+            "one half ",
+            "square ",
+            "x+",
+            "1. a\n",
+            "°",
+        ),
+    ],
 )
 def test_long_hostile_answers_are_compared_in_linear_time(unit: str) -> None:
-    assert not equivalent(unit * (100_000 // len(unit)), "4")
-    assert not equivalent(unit * (100_000 // len(unit)), "[1, 2]")
+    for expected in ("4", "[1, 2]", "2024-03-04", "$3.50", "2x + 1", "{a, b}", "word"):
+        assert not equivalent(unit * (100_000 // len(unit)), expected)
 
 
 @pytest.mark.timeout(20)
@@ -272,6 +304,18 @@ def test_a_fraction_equals_its_reduced_form_only(top: int, bottom: int) -> None:
 
 @given(st.text(max_size=60), st.sampled_from(["", *ANSWER_TYPES]))
 def test_no_text_makes_the_comparison_fail(text: str, answer_type: str) -> None:
-    for expected in ("4", "1/2", "yes", "B", "[1, 2]", "{a}", "word"):
+    for expected in (
+        "4",
+        "1/2",
+        "yes",
+        "B",
+        "[1, 2]",
+        "{a}",
+        "word",
+        "$3.50",
+        "4 March 2024",
+        "2x + 1",
+        "5 km",
+    ):
         assert equivalent(text, expected, answer_type) in (True, False)
     equivalent("4", text, answer_type)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunix_rt.answers.extract import clean_answer, extract_answer, last_number
+from tunix_rt.answers.extract import answer_in_format, clean_answer, extract_answer, last_number
 
 CASES = [
     # Tags.
@@ -99,6 +99,8 @@ CASES = [
     ("after adding all the parts together we get 50% of it", "50%", "last_number"),
     ("after adding all the parts together we get 1/2 of it", "1/2", "last_number"),
     ("after adding all the parts together it costs $3.50 or so", "$3.50", "last_number"),
+    ("after adding all the parts together it costs €1.234,56 or so", "€1.234,56", "last_number"),
+    ("after adding all the parts together we get 1.234.567 of them", "1.234.567", "last_number"),
     # Nothing.
     ("", None, "none"),
     ("  \n ", None, "none"),
@@ -112,6 +114,71 @@ CASES = [
 def test_extracts_answer_and_names_the_rule(text: str, answer: str | None, rule: str) -> None:
     found = extract_answer(text)
     assert (found.answer, found.rule) == (answer, rule)
+
+
+BY_TYPE = [
+    # text, type, answer, rule
+    ("B because Paris is the capital of France", "choice", "B", "first_letter"),
+    ("B. Paris is the capital of France, you know", "choice", "B", "first_letter"),
+    ("B) Paris is the capital of France, you know", "choice", "B", "first_letter"),
+    ("(b) is right since nothing else would fit", "choice", "B", "first_letter"),
+    ("Option C, as it is the only one that fits", "choice", "C", "first_letter"),
+    ("**D** - since the sum of these is the greatest", "choice", "D", "first_letter"),
+    ("A because nothing else would fit in here", "choice", "A", "first_letter"),
+    ("A\nbecause nothing else would fit in here", "choice", "A", "first_letter"),
+    ("B\n\n12 + 5 = 17", "choice", "B", "first_letter"),
+    ("B", "choice", "B", "whole_text"),
+    ("Paris", "choice", "Paris", "whole_text"),
+    ("The correct option is (D)", "choice", "(D)", "answer_phrase"),
+    ("I am sure: the best choice is B.", "choice", "B", "answer_phrase"),
+    ("C is tempting.\nAnswer: B", "choice", "B", "answer_line"),
+    ("A dog walked into the room and it barked", "choice", None, "none"),
+    ("I think that it is 42 degrees out there", "choice", None, "none"),
+    ("Because Paris is the capital of France we say so", "choice", None, "none"),
+    ("<reasoning>B because", "choice", None, "unfinished_reasoning"),
+    ("All of this happened somewhere on 2024-03-04, they say", "date", "2024-03-04", "last_date"),
+    ("From March 3, 2024 it went on until 5 March 2024", "date", "5 March 2024", "last_date"),
+    ("There are 12 of them in all the months of 2024", "date", None, "none"),
+    ("There are 12 of them and so it cannot be right", "boolean", None, "none"),
+    ("There are 12 of them and 13 of those, it seems", "list", None, "none"),
+    ("There are 12 of them and 13 of those, it seems", "integer", "13", "last_number"),
+    ("There are 12 of them and 13 of those, it seems", "", "13", "last_number"),
+    ("B because Paris is the capital of France", "text", None, "none"),
+]
+
+
+@pytest.mark.parametrize(("text", "answer_type", "answer", "rule"), BY_TYPE)
+def test_the_type_decides_about_unmarked_answers(
+    text: str, answer_type: str, answer: str | None, rule: str
+) -> None:
+    found = extract_answer(text, answer_type)
+    assert (found.answer, found.rule) == (answer, rule)
+
+
+FORMATTED = [
+    ("2 + 2\nAnswer: 4", "answer-line", "4"),
+    ("Answer: **4**", "answer-line", "4"),
+    ("Answer:4", "answer-line", "4"),
+    ("Answer:", "answer-line", None),
+    ("Answer: 4\nDone", "answer-line", None),
+    ("<think>Answer: 4", "answer-line", None),
+    ("<answer>4</answer>", "tags", "4"),
+    ("<reasoning>2 + 2</reasoning>\n<answer>4</answer>\n", "tags", "4"),
+    ("<answer></answer>", "tags", None),
+    ("</answer>", "tags", None),
+    ("4</answer>", "tags", None),
+    ("", "tags", None),
+]
+
+
+@pytest.mark.parametrize(("text", "format_", "answer"), FORMATTED)
+def test_the_answer_where_the_format_asks_for_it(text: str, format_: str, answer: str | None) -> None:
+    assert answer_in_format(text, format_) == answer
+
+
+def test_there_is_no_answer_in_an_unknown_format() -> None:
+    with pytest.raises(ValueError, match="format is 'json'; it must be one of answer-line, tags"):
+        answer_in_format("4", "json")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +234,8 @@ def test_wrappers_are_removed_from_an_answer(text: str, clean: str) -> None:
     ],
 )
 def test_long_hostile_texts_are_read_in_linear_time(unit: str) -> None:
-    extract_answer(unit * (200_000 // len(unit)))
+    for answer_type in ("", "choice", "date"):
+        extract_answer(unit * (200_000 // len(unit)), answer_type)
 
 
 @pytest.mark.timeout(20)

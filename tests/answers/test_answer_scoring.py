@@ -37,6 +37,12 @@ CASES = [
     ("Answer: 4", "4", "", "correct"),
     ("Answer: five", "5", "stop", "correct"),
     ("Answer: yes", "true", "stop", "correct"),
+    ("I am sure: the best choice is B. It fits.", "B", "stop", "correct"),
+    ("B because Paris is the capital of France", "B", "stop", "correct"),
+    ("C because Rome is the capital of Italy", "B", "stop", "wrong"),
+    ("I am quite sure that there are 3 of them", "yes", "stop", "no_answer"),
+    ("In the end all of this happened on 4 March 2024", "2024-03-04", "stop", "correct"),
+    ("In the end we have to pay $3.50 for all of it", "$3.50", "stop", "correct"),
 ]
 
 

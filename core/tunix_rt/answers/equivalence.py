@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
+from math import floor
 
+from tunix_rt.answers.dates import is_date, parse_date
+from tunix_rt.answers.expressions import same_expression, values_of
 from tunix_rt.answers.extract import clean_answer
+from tunix_rt.answers.lists import covers, split_items
 from tunix_rt.answers.numbers import Quantity, parse_quantity, plain_text
+from tunix_rt.answers.units import CURRENCIES
 
 ANSWER_TYPES = (
     "integer",
@@ -17,13 +24,24 @@ ANSWER_TYPES = (
     "boolean",
     "choice",
     "set",
+    "multiset",
     "list",
+    "date",
+    "currency",
+    "expression",
     "text",
 )
-DEFAULT_TOLERANCE = 1e-6  # relative to the expected value; integers are compared exactly
+DEFAULT_TOLERANCE = 1e-6  # relative to the expected value; integers are compared exactly, money to the cent
 
 _POLARITY = {"yes": True, "true": True, "correct": True, "no": False, "false": False, "incorrect": False}
-_ITEM_LIMIT = 10_000
+_POLARITY_LETTERS = {"y": True, "t": True, "n": False, "f": False}
+_NUMBERS = frozenset({"integer", "decimal", "fraction", "percentage", "currency"})
+_PAIR_LIMIT = 10_000  # pairs of items that are compared by type; larger collections are compared as text
+_CHOICE = re.compile(
+    r"(?:(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?:option|choice|answer)\s*(?:is\b)?\s*:?\s*)?(?:option\s+)?"
+    r"[(\[]?([A-Za-z])(?:[)\].:,]+(?:\s.*)?|\s+[-:=]\s.*)?",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def equivalent(
@@ -37,7 +55,10 @@ def equivalent(
 
     `answer_type` is one of ANSWER_TYPES, or "" to take the type that each expected text shows.
     Numbers are compared exactly as fractions, then within `tolerance` relative to the expected value
-    (never for integers). Units are converted; a missing unit on one side is accepted, another one not.
+    (never for integers; money is compared to the cent). Units are converted; a missing unit on one side is
+    accepted, another one not. A list has an order, a multiset none, and in a set repeats do not count.
+    Dates are equal if they are the same day; where day and month could change places, only in the same
+    order. Expressions are equal as rational functions.
     An expected text that is not of its type ("Paris" as an alias of choice B) is compared as text.
     """
     if answer_type and answer_type not in ANSWER_TYPES:
@@ -54,6 +75,7 @@ def equivalent(
     )
 
 
+@lru_cache(maxsize=1024)
 def detect_type(expected: str) -> str:
     """The answer type that an expected answer's own form shows."""
     text = plain_text(clean_answer(expected))
@@ -65,46 +87,53 @@ def detect_type(expected: str) -> str:
         return "set"
     if re.fullmatch(r"\[.*\]|\(.*,.*\)", text, re.DOTALL):
         return "list"
-    quantity = parse_quantity(text) if re.match(r"[-+$€£.\d(]|[A-Za-z]\w*\s*=", text) else None
+    if is_date(text):
+        return "date"
+    if re.fullmatch(r"(?:[a-z]\s*=\s*)?-?\d[\d./]*[xyzn]", text) or re.search(r"π|\\pi(?![a-z])", text):
+        return "expression" if values_of(clean_answer(expected)) is not None else "text"
+    quantity = parse_quantity(text) if re.match(r"[-+$€£¥₹.\d(]|[A-Za-z]\w*\s*=", text) else None
     if quantity is not None and len(re.findall(r"\d+", text)) <= 6:
         return _number_type(text, quantity)
+    if _looks_like_expression(text) and values_of(clean_answer(expected)) is not None:
+        return "expression"
     items = split_items(text)
     if len(items) > 1 and all(parse_quantity(item) is not None for item in items):
         return "list"
     return "text"
 
 
-def split_items(text: str) -> list[str]:
-    """The items of a list or set: brackets and quotes removed, split at `;`, `, `, `,` or "and"."""
-    body = plain_text(text)
-    if body[:1] in "[{(" and body[-1:] in "]})":
-        body = body[1:-1]
-    body = re.sub(r"\s+and\s+", ", ", re.sub(r",\s+and\s+", ", ", body))
-    separator = ";" if ";" in body else (", " if ", " in body else ("," if "," in body else None))
-    if separator is None:
-        parts = body.split() if re.fullmatch(r"[-+.\d\s/%]+", body) else [body]
-    else:
-        parts = body.split(separator, _ITEM_LIMIT)
-    return [item for item in (clean_answer(part) for part in parts) if item]
+def _looks_like_expression(text: str) -> bool:
+    """Whether a text has variables of one letter, operators and no words."""
+    return (
+        re.search(r"[A-Za-z]{2}", re.sub(r"\\[a-z]+", "", text)) is None
+        and re.search(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", text) is not None
+        and re.search(r"[-+*/^]|[\d)]\s*\(", text) is not None
+    )
 
 
 def _number_type(text: str, quantity: Quantity) -> str:
     if quantity.percent:
         return "percentage"
+    if quantity.unit in CURRENCIES:
+        return "currency"
     if "/" in text and quantity.value.denominator != 1:
         return "fraction"
     return "integer" if quantity.value.denominator == 1 and "." not in text else "decimal"
 
 
 def _matches(guess: str, target: str, kind: str, tolerance: float) -> bool:
-    if kind in {"integer", "decimal", "fraction", "percentage"}:
+    if kind in _NUMBERS:
         return _numbers_match(guess, target, kind, tolerance)
     if kind == "boolean" and _polarity(target) is not None:
         return _polarity(guess) is _polarity(target)
     if kind == "choice" and _choice(target) is not None:
         return _choice(guess) == _choice(target)
-    if kind in {"list", "set"}:
-        return _collections_match(guess, target, tolerance, ordered=kind == "list")
+    if kind in {"list", "multiset", "set"}:
+        return _collections_match(guess, target, kind, tolerance)
+    if kind == "date" and (wanted := parse_date(plain_text(target))) is not None:
+        return parse_date(plain_text(guess)) == wanted
+    if kind == "expression" and same_expression(guess, target):
+        return True
     return _plain(guess) == _plain(target)
 
 
@@ -112,27 +141,33 @@ def _numbers_match(guess: str, target: str, kind: str, tolerance: float) -> bool
     wanted, given = parse_quantity(target), parse_quantity(guess)
     if wanted is None or given is None:
         return _plain(guess) == _plain(target)
-    if wanted.unit and given.unit and wanted.unit != given.unit:
-        return False
-    values = [given.value]
-    value = wanted.value
+    if wanted.unit != given.unit and wanted.unit and given.unit:  # one may have several meanings
+        given = parse_quantity(guess, like=wanted.unit) or given
+        wanted = parse_quantity(target, like=given.unit) or wanted
+        if wanted.unit != given.unit:
+            return False
     if kind == "percentage":
-        value = wanted.value if wanted.percent else wanted.value / 100
-        values = [given.value] if given.percent else [given.value, given.value / 100]
-    elif wanted.unit and not given.unit:
-        values = [given.value * _scale(target, wanted)]
+        return not given.unit and _percentages_match(given, wanted, tolerance)
+    value = given.value
+    if wanted.unit and not given.unit:
+        value = given.value * wanted.factor
     elif given.unit and not wanted.unit:
-        values = [given.value / _scale(guess, given)]
-    if kind == "integer":
-        return value in values
-    return any(_close(candidate, value, tolerance) for candidate in values)
+        value = given.value / given.factor
+    if kind == "currency":
+        is_money = not given.percent and (not given.unit or given.unit in CURRENCIES | {wanted.unit})
+        return is_money and _cents(value) == _cents(wanted.value)
+    return value == wanted.value or (kind != "integer" and _close(value, wanted.value, tolerance))
 
 
-def _scale(text: str, quantity: Quantity) -> Fraction:
-    """What the unit of a text multiplied its bare number with, so that a missing unit can be filled in."""
-    bare = re.sub(r"[^\W\d_]+|[°$€£¢]", "", plain_text(text).rsplit("=", 1)[-1])
-    number = parse_quantity(bare)
-    return quantity.value / number.value if number is not None and number.value else Fraction(1)
+def _percentages_match(given: Quantity, wanted: Quantity, tolerance: float) -> bool:
+    """5%, 0.05 and a bare 5 are all 5%."""
+    value = wanted.value if wanted.percent else wanted.value / 100
+    readings = [given.value] if given.percent else [given.value, given.value / 100]
+    return any(_close(reading, value, tolerance) for reading in readings)
+
+
+def _cents(value: Fraction) -> int:
+    return floor(value * 100 + Fraction(1, 2))
 
 
 def _close(given: Fraction, wanted: Fraction, tolerance: float) -> bool:
@@ -141,39 +176,49 @@ def _close(given: Fraction, wanted: Fraction, tolerance: float) -> bool:
 
 def _polarity(text: str) -> bool | None:
     """True for yes, False for no, None when the text says both or neither; "not" turns the next word."""
-    words = re.findall(r"[a-z']+", plain_text(text).casefold())
+    words = re.findall(r"[a-z']+", plain_text(text).casefold().replace("’", "'"))
+    if len(words) == 1 and words[0] in _POLARITY_LETTERS:
+        return _POLARITY_LETTERS[words[0]]
     found = set()
     for previous, word in zip(["", *words], words, strict=False):
         if word in _POLARITY:
-            found.add(_POLARITY[word] is not (previous == "not"))
+            found.add(_POLARITY[word] is not (previous == "not" or previous.endswith("n't")))
     return found.pop() if len(found) == 1 else None
 
 
 def _choice(text: str) -> str | None:
-    match = re.fullmatch(
-        r"(?:(?:option|choice|answer)\s+)?[(\[]?([A-Za-z])(?:[)\].:,]+(?:\s.*)?|\s+[-:]\s.*)?",
-        plain_text(text),
-        re.IGNORECASE | re.DOTALL,
-    )
+    match = _CHOICE.fullmatch(plain_text(text))
     return match.group(1).upper() if match else None
 
 
-def _collections_match(guess: str, target: str, tolerance: float, *, ordered: bool) -> bool:
+def _collections_match(guess: str, target: str, kind: str, tolerance: float) -> bool:
     given, wanted = split_items(guess), split_items(target)
-    if ordered:
-        return len(given) == len(wanted) and all(
-            _matches(left, right, detect_type(right), tolerance)
-            for left, right in zip(given, wanted, strict=True)
+    if (values := _by_name(given)) and (targets := _by_name(wanted)):
+        return values.keys() == targets.keys() and all(
+            _matches(values[name], value, detect_type(value), tolerance) for name, value in targets.items()
         )
-    return _covers(given, wanted, tolerance) and _covers(wanted, given, tolerance)
+    types = {item: detect_type(item) for item in wanted}
+
+    def matches(item: str, other: str) -> bool:
+        return _matches(item, other, types[other], tolerance)
+
+    if kind != "set" and len(given) != len(wanted):
+        return False
+    if kind == "list":
+        return all(matches(item, other) for item, other in zip(given, wanted, strict=True))
+    if len(given) * len(wanted) > _PAIR_LIMIT:
+        shown = Counter(map(_plain, given)), Counter(map(_plain, wanted))
+        return shown[0] == shown[1] if kind == "multiset" else shown[0].keys() == shown[1].keys()
+    if not covers(given, wanted, matches, once=kind == "multiset"):
+        return False
+    return kind == "multiset" or covers(wanted, given, lambda other, item: matches(item, other), once=False)
 
 
-def _covers(items: list[str], others: list[str], tolerance: float) -> bool:
-    if len(items) * len(others) > _ITEM_LIMIT:
-        return {_plain(item) for item in items} >= {_plain(other) for other in others}
-    return all(
-        any(_matches(item, other, detect_type(other), tolerance) for item in items) for other in others
-    )
+def _by_name(items: list[str]) -> dict[str, str]:
+    """The values of items that are all of the form `x = 1`, by name; empty if they are not."""
+    pairs = [re.fullmatch(r"([A-Za-z]\w*)\s*=\s*([^=]+)", item) for item in items]
+    named = {pair.group(1): clean_answer(pair.group(2)) for pair in pairs if pair is not None}
+    return named if len(named) == len(items) else {}
 
 
 def _plain(text: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from tunix_rt.answers.dates import last_date
+
 FORMATS = ("", "answer-line", "tags")
 WHOLE_TEXT_WORDS = 6  # a single line of at most so many words is an answer by itself
 PATTERN_TEXT_LIMIT = 10_000  # a pattern looks at so many characters at the end of a text
@@ -31,14 +33,17 @@ _PHRASE = re.compile(
 )
 _SENTENCE_END = re.compile(r"(?:(?<=[\d%)\]}])|(?<=[a-z]{4}))[.!?](?=\s+[A-Z])")
 _NUMBER = re.compile(
-    r"(?:(?<![\w)\]%])[-\u2212\u2013+])?[$€£]?(?<![A-Za-z_\d.])"
-    r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:/\d+)?(?: ?%)?"
+    r"(?:(?<![\w)\]%])[-\u2212\u2013+])?[$€£¥₹]?(?<![A-Za-z_\d.])"
+    r"(?:\d{1,3}(?:\.\d{3})+,\d{1,2}(?![\d,])|\d{1,3}(?:\.\d{3}){2,}(?![\d.])"
+    r"|(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:/\d+)?(?: ?%)?"
 )
+_NOT_A_NUMBER = frozenset({"choice", "date", "boolean", "list", "multiset", "set", "expression"})
 _FIRST_LETTER = re.compile(
     r"[\s*_`>#\"']{0,9}(?:(?:option|choice)\s{1,4})?(?:[(\[](?P<bracket>[A-Ja-j])[)\]]|(?P<marked>[A-Ja-j])[).:]"
     r"|(?P<bare>[B-HJ])\b|(?P<lone>[A-Ja-j])[*_`]{0,3}[ \t]*(?:\n|\Z|(?=because|since|as\b|is\b|,|-)))",
     re.IGNORECASE,
 )
+_CLOSING_SIGN = re.compile(r"(?<=[^.\s])[.!;,]$")
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ('"', '"'), ("'", "'"), ("“", "”"))
 
 
@@ -47,7 +52,8 @@ class Extraction:
     """The answer found in a text and the rule that found it.
 
     `rule` is "tag", "open_tag", "answer_line", "boxed", "hashes", "answer_phrase", "whole_text",
-    "first_letter", "last_number" or "pattern"; with no answer it is "unfinished_reasoning" or "none".
+    "first_letter", "last_date", "last_number" or "pattern"; with no answer it is
+    "unfinished_reasoning" or "none".
     `at_end` says that nothing follows the answer, so that a cut text may have cut it too.
     """
 
@@ -65,8 +71,9 @@ def extract_answer(text: str, answer_type: str = "", *, pattern: str = "") -> Ex
     """Finds the answer by the first rule that applies, in this order.
 
     `<answer>` tags, an `Answer:` line, `\\boxed{}`, a `####` line, "the answer is …", a short text
-    that is nothing but the answer, the last number; for a choice, the letter that the text begins with
-    in place of the last number. Of several matches of one rule the last counts.
+    that is nothing but the answer, the last number. Of several matches of one rule the last counts.
+    In place of the last number stands for a choice the letter that the text begins with, for a date the
+    last date, and for a truth value, a collection or an expression nothing.
     A `pattern`, one that `check_pattern` accepts, takes the place of all rules: its last match counts, and
     of it the first group that matched, or all of it.
     Finished reasoning is removed first; beside unfinished reasoning only a marked answer counts.
@@ -134,6 +141,8 @@ def last_number(text: str) -> str | None:
 def clean_answer(text: str) -> str:
     """The answer without markdown, quotes, LaTeX delimiters, `\\boxed{}` and the closing full stop."""
     answer = text.strip()
+    if answer[:1].isalnum() and answer[-1:].isalnum():
+        return answer  # nothing that is removed begins or ends so
     for _ in range(8):  # wrappers may be nested; eight layers are more than any text has
         before = answer
         if _ONLY_BOXED.fullmatch(answer):
@@ -143,7 +152,7 @@ def clean_answer(text: str) -> str:
             inside = answer[len(opening) : len(answer) - len(closing)]
             if inside and answer == opening + inside + closing and opening not in inside:
                 answer = inside.strip()
-        answer = re.sub(r"(?<=[^.\s])[.!;,]$", "", answer).strip()
+        answer = _CLOSING_SIGN.sub("", answer).strip()
         if answer == before:
             break
     return answer
@@ -186,7 +195,9 @@ def _unmarked_answer(text: str, answer_type: str) -> Extraction:
             return Extraction(answer=letter, rule="first_letter")
     if short:
         return Extraction(answer=short, rule="whole_text", at_end=True)
-    number = last_number(stripped) if answer_type != "choice" else None
+    if answer_type == "date" and (date := last_date(stripped)):
+        return Extraction(answer=date, rule="last_date", at_end=True)
+    number = None if answer_type in _NOT_A_NUMBER else last_number(stripped)
     return Extraction(answer=number, rule="none" if number is None else "last_number", at_end=True)
 
 

@@ -17,7 +17,11 @@ ANSWER_TYPES = (
     "boolean",
     "choice",
     "set",
+    "multiset",
     "list",
+    "date",
+    "currency",
+    "expression",
     "text",
 )
 
