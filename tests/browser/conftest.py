@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.status_pb2 import Status
 from playwright.async_api import Browser, async_playwright
 
+from tunix_rt.answers.steps import find_steps
 from tunix_rt.gateway.server import Gateway
 from tunix_rt.gateway.settings import Settings
 from tunix_rt.rpc.errors import NotFound
@@ -236,10 +237,46 @@ def one_evaluation(name: str, subject: str, dataset: str, right: int) -> evaluat
         ),
         extracted_rate=0.9, stopped_rate=0.97, tokens_per_second=164.2, items_per_second=2.31,
     )  # fmt: skip
+    if name == "full-arithmetic":
+        add_richer_results(spec, result)
     status = job_pb2.JobStatus(state=SUCCEEDED, attempt=1, progress=ITEMS, progress_total=ITEMS)
     return evaluation_pb2.Evaluation(
         name=f"evaluations/{name}", spec=spec, status=status, dataset_sha256=dataset, result=result
     )
+
+
+def share(right: int, count: int, method: str = "wilson") -> evaluation_pb2.Score:
+    interval = wilson(right, count)
+    return evaluation_pb2.Score(
+        mean=right / count, low=interval.low, high=interval.high, confidence=0.95, count=count, method=method
+    )
+
+
+def add_richer_results(spec: evaluation_pb2.EvaluationSpec, result: evaluation_pb2.EvaluationResult) -> None:
+    """What evaluations did not have at first: the other evaluations stand for those."""
+    spec.samples, spec.decoding.temperature, spec.decoding.seed = 8, 0.7, 3
+    spec.decoding.top_p = 1
+    result.outcomes.CopyFrom(evaluation_pb2.OutcomeCounts(correct=488, wrong=140, no_answer=8, truncated=4))
+    result.strict_score.CopyFrom(share(57, ITEMS))
+    result.completed_score.CopyFrom(share(61, 78))
+    result.clustered_score.CopyFrom(share(61, ITEMS, "clustered"))
+    result.clustered_score.cluster_count = 9
+    for rule, right in (("majority-answer", 3), ("constant", 2), ("number-in-question", 11)):
+        result.baselines.add(name=rule, score=share(right, ITEMS))
+    for part, right, count in (
+        ("family=chain_sum", 29, 32), ("family=products", 20, 28), ("family=units", 12, 20),
+        ("difficulty=easy", 38, 42), ("difficulty=hard", 23, 38),
+    ):  # fmt: skip
+        result.parts.add(name=part, score=share(right, count))
+    for k, passed, majority in ((1, 61, 61), (2, 67, 62), (4, 72, 66), (8, 75, 69)):
+        result.pass_at_k.add(name=f"pass@{k}", score=share(passed, ITEMS, "bca"))
+        result.majority_at_k.add(name=f"majority@{k}", score=share(majority, ITEMS, "bca"))
+    result.reasoning.CopyFrom(
+        evaluation_pb2.ReasoningCard(
+            format_rate=0.95, step_count=812, true_step_rate=0.94, all_steps_true_rate=0.88,
+            answer_follows_rate=0.91, repetition=0.021, median_tokens=44, right_for_wrong_reasons=3,
+        )
+    )  # fmt: skip
 
 
 def item_scores(evaluation: str) -> list[evaluation_pb2.ItemScore]:
@@ -253,6 +290,8 @@ def item_scores(evaluation: str) -> list[evaluation_pb2.ItemScore]:
         answer = str(a + b - c)
         found = answer if right else "" if outcome == NO_ANSWER else str(a + b)
         steps = f"First add: {a} + {b} = {a + b}.\nThen take away: {a + b} - {c} = {answer}."
+        if key == "full" and i % 20 == 3:
+            steps = steps.replace(f"= {a + b}.", f"= {a + b + 1}.")
         output = f"{steps}\nAnswer: {found}"
         if key == "base":
             output = (
@@ -262,8 +301,11 @@ def item_scores(evaluation: str) -> list[evaluation_pb2.ItemScore]:
             )
         if i == 0:
             output = HOSTILE
+        found_steps = find_steps(output) if key == "full" else ()
         items.append(
             evaluation_pb2.ItemScore(
+                step_count=len(found_steps), true_step_count=sum(step.true for step in found_steps),
+                strict_score=float(right and i != 9),
                 trace_id=f"sum-{i:04}", position=i, prompt=f"What is {a} + {b} - {c}?", output=output,
                 expected_answer=answer, extracted_answer=found, rule="answer-line" if found else "",
                 outcome=outcome, score=float(right), completion_tokens=41 + i % 7, finish_reason="stop",

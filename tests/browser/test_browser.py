@@ -67,6 +67,20 @@ async def test_two_runs_share_one_grid_and_show_only_what_differs(page: Page, si
     )
 
 
+async def test_items_are_filtered_by_false_steps_which_are_marked(page: Page, site: str):
+    await page.goto(f"{site}/evaluations/full-arithmetic")
+    items = page.locator(".flip")
+    await expect(items).to_have_count(80)
+    await page.get_by_role("button", name="With a false step").click()
+    await expect(items.filter(visible=True)).to_have_count(4)
+    await page.get_by_role("button", name="Right on a false step").click()
+    await expect(items.filter(visible=True)).to_have_count(3)
+    await items.filter(visible=True).first.locator("summary").click()
+    await expect(page.locator("mark.false-step").filter(visible=True)).to_have_text("15 + 16 = 32")
+    await page.get_by_role("button", name="Wrong").click()
+    await expect(items.filter(visible=True)).to_have_count(19)
+
+
 async def test_list_of_runs_follows_a_live_run_and_keeps_the_selection(page: Page, site: str, registry):
     await page.clock.install()
     await page.goto(site)

@@ -68,6 +68,26 @@ async def locked_site():
         (COMPARE, ["Paired test<", "Permutation test<", "Smallest detectable difference<", "26.5 points"]),
         (COMPARE + "&subject=runs/lora", ["adjusted for 2 comparisons", "29.1 points", "24.3 points"]),
         ("/leaderboard?dataset=datasets/golden-v2", ["exact-answer@1", "greedy, up to 256 tokens", "lora"]),
+        (
+            "/evaluations/full-arithmetic",
+            [
+                "8 samples an item",
+                "488 correct of 640 outputs",
+                "Strict",
+                "71.2 %",
+                "the 78 that stopped by themselves",
+                "errors in 9 clusters",
+                "a number from the question",
+                "13.8 %",
+                "94 % of 812 steps are true.",
+                "3 right answers rest on a false step.",
+                "chain_sum",
+                "majority@8: 86.2 %",
+                "1 of 2 steps are true",
+                "right, but not in the asked-for format",
+                "sample 1 of 8",
+            ],
+        ),
         ("/evaluations/base-arithmetic", ["no answer", "What is 13 + 10 - 5?", "6 correct of 80"]),
     ],
 )
@@ -78,6 +98,20 @@ async def test_page_shows(site, path, texts):
     assert "script-src 'self'" in headers["content-security-policy"]
     assert "http://" not in body
     assert "https://" not in body
+
+
+async def test_evaluation_without_richer_results_shows_no_empty_sections(site):
+    _, _, body = await get(site + "/evaluations/lora-arithmetic")
+    absent = [
+        "Strict",
+        "Without a model",
+        "<h2>Reasoning",
+        "<h2>Parts",
+        "More samples",
+        "false step",
+        "sample 1",
+    ]
+    assert [text for text in absent if text in body] == []
 
 
 @pytest.mark.parametrize("path", [COMPARE, "/evaluations/full-arithmetic"])

@@ -84,6 +84,8 @@ def test_the_error_for_people_names_the_remedy(nowhere: str, capsys: pytest.Capt
         (["train", "--decay", "square"], "spec.optimizer.decay"),
         (["train", "--steps", "99999999999999999999"], "spec.steps"),
         (["evaluate", "/tmp/model", "--dataset", "golden"], "subject"),
+        (["evaluations", "show", "runs/a"], "evaluation"),
+        (["evaluations", "list", "--dataset", "a/b"], "dataset"),
         (["models", "import", "x.gguf", "--id", "a/b"], "id"),
     ],
 )

@@ -121,6 +121,11 @@ def test_the_loop_from_a_spec_to_a_comparison(
     assert "succeeded" in shown.out
     evaluated = command("evaluate", "four", "--dataset", "golden", "--max-tokens", "8")
     assert f"of {size} items" in evaluated.out
+    listed = command("evaluations", "list", "--subject", "four", "--json").json["evaluations"]
+    assert {entry["spec"]["dataset"] for entry in listed} == {"datasets/golden"}
+    details = command("evaluations", "show", listed[0]["name"], "--items", "2", "--json").json
+    assert details["evaluation"] == listed[0]
+    assert [item.get("position", "0") for item in details["items"]] == ["0", "1"]
     board = command("leaderboard", "golden")
     assert "runs/four" in board.out
     assert model in board.out

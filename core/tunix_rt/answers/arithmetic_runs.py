@@ -40,7 +40,9 @@ class Run:
 
 def arithmetic_runs(text: str) -> Iterator[Run]:
     """The maximal sequences of arithmetic tokens that contain an `=` or `≈`, units included."""
-    tokens = _without_emphasis(list(tokenize(text)))
+    tokens = list(tokenize(text))
+    if "*" in text:
+        tokens = _without_emphasis(tokens)
     run: list[Token] = []
     depth = 0
     start_broken = False

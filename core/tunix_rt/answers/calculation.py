@@ -79,6 +79,8 @@ def number_value(text: str) -> Fraction | None:
     """The value of a number with or without thousands separators; None for `1,23`, `3:30` or noise."""
     if len(text) > MAX_DIGITS:
         return None
+    if text.isdecimal():
+        return Fraction(int(text))
     scale = Fraction(1)
     exponent = _EXPONENT.fullmatch(text)
     if exponent:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
 
 from tunix_rt.answers.arithmetic_runs import OPERANDS, RELATIONS, Run, arithmetic_runs
@@ -56,6 +57,11 @@ class _Side:
     cut: bool = False  # an ellipsis follows
     bullet: bool = False  # a minus before it may be its sign
 
+    @cached_property
+    def divided(self) -> list[Fraction | None]:
+        """The values it may have where a percent sign divides by 100. Raises NoExpressionError."""
+        return self.values(_PERCENTS[0])
+
     def values(self, percent: Fraction) -> list[Fraction | None]:
         """The values it may have; None is undefined. Raises NoExpressionError."""
         try:
@@ -66,7 +72,7 @@ class _Side:
         except ZeroDivisionError:
             return [None]
 
-    @property
+    @cached_property
     def operations(self) -> int:
         before = (None, *(token for token in self.tokens if token.kind not in {"label", "unit"}))
         return sum(
@@ -102,7 +108,7 @@ def _chains(run: Run) -> Iterator[list[_Side]]:
             yield chain
         chain = []
     if len(chain) > 1:
-        yield [*chain[:-1], replace(chain[-1], cut=run.cut)]
+        yield [*chain[:-1], replace(chain[-1], cut=True)] if run.cut else chain
 
 
 def _sides(run: Run) -> Iterator[_Side]:
@@ -134,7 +140,7 @@ def _trimmed(side: _Side) -> _Side | None:
         end -= 1
     if start >= end or len(unmatched) != start + len(tokens) - end:
         return None
-    return replace(side, tokens=tokens[start:end], bullet=bullet)
+    return _Side(tokens[start:end], side.relation, bullet=bullet)
 
 
 def _unmatched(tokens: Sequence[Token]) -> set[int]:
@@ -154,7 +160,7 @@ def _unmatched(tokens: Sequence[Token]) -> set[int]:
 
 def _is_expression(side: _Side) -> bool:
     try:
-        side.values(_PERCENTS[0])
+        _ = side.divided
     except NoExpressionError:
         return False
     return True
@@ -166,9 +172,10 @@ def _step(chain: list[_Side]) -> Step | None:
     if not any(side.operations for side in chain) or not _same_units(tokens):
         return None
     has_percent = any(token.kind == "percent" for token in tokens)
-    percents = _PERCENTS if has_percent else _PERCENTS[:1]
+    readings = [[side.divided for side in chain]]
     try:
-        readings = [[side.values(percent) for side in chain] for percent in percents]
+        if has_percent:
+            readings.append([side.values(_PERCENTS[1]) for side in chain])
     except NoExpressionError:  # too large where the percent sign does not divide
         return None
     verdicts = [_all_equal(chain, values) for values in readings]

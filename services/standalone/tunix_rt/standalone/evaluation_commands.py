@@ -8,11 +8,11 @@ import typer
 
 from tunix_rt.rpc.channel import new_request_id
 from tunix_rt.standalone.connection import CALL_SECONDS, LONG_CALL_SECONDS, connect
+from tunix_rt.standalone.evaluation_views import evaluation_view
 from tunix_rt.standalone.evaluation_wait import wait_for_evaluation
 from tunix_rt.standalone.options import GatewayOption, JsonOption
 from tunix_rt.standalone.output import console, errors, print_json
 from tunix_rt.standalone.resources import dataset_name, subject_name
-from tunix_rt.standalone.views import fields_table, number_text, outcome_text, score_text
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import evaluator_service_pb2 as evaluator_pb
 from tunix_rt.v1 import job_pb2 as job_pb
@@ -106,7 +106,7 @@ def evaluate(
     elif detach:
         console.print(f"{made.name} is queued.")
     else:
-        _print_result(made)
+        console.print(evaluation_view(made))
     if not detach and made.status.state != job_pb.JOB_STATE_SUCCEEDED:
         raise typer.Exit(1)
 
@@ -159,24 +159,3 @@ def generate(
                 console.print(texts[event.index], markup=False)
             if event.finish_reason:
                 errors.print(f"\n{event.completion_tokens} tokens, {event.finish_reason}", style="dim")
-
-
-def _print_result(evaluation: evaluation_pb.Evaluation) -> None:
-    console.print(f"[bold]{evaluation.name}[/] {evaluation.spec.subject} on {evaluation.spec.dataset}")
-    if evaluation.status.state != job_pb.JOB_STATE_SUCCEEDED:
-        console.print(fields_table([("error", evaluation.status.error.message or "cancelled")]))
-        return
-    result = evaluation.result
-    speed = (
-        f"{number_text(result.tokens_per_second)} tokens/s, {number_text(result.items_per_second)} items/s"
-    )
-    rows = [
-        ("score", f"{score_text(result.score)} of {result.score.count} items ({result.score.method})"),
-        ("outcomes", outcome_text(result.outcomes)),
-        ("answer found", f"{result.extracted_rate * 100:.0f} %"),
-        ("stopped by itself", f"{result.stopped_rate * 100:.0f} %"),
-        ("speed", speed),
-    ]
-    if result.contaminated_count:
-        rows.append(("contaminated", f"{result.contaminated_count} items were in the training data"))
-    console.print(fields_table(rows))

@@ -24,6 +24,11 @@ def run_name(text: str, field: str = "run") -> str:
     return _name(text, names.RUN, field)
 
 
+def evaluation_name(text: str, field: str = "evaluation") -> str:
+    """`evaluations/first` for itself and for `first`. Raises InvalidArgument."""
+    return _name(text, names.EVALUATION, field)
+
+
 def model_name(text: str, field: str = "model") -> str:
     """`models/smollm2` for itself and for `smollm2`. Raises InvalidArgument."""
     return _name(text, names.MODEL, field)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tunix_rt.gateway.backends import Backends
 from tunix_rt.gateway.parameters import flatten_spec
 from tunix_rt.gateway.sentence import evidence_sentence, verdict_sentence
 from tunix_rt.gateway.watch import TERMINAL
-from tunix_rt.gateway.web import reads, text
+from tunix_rt.gateway.web import evaluation_text, reads, text
 from tunix_rt.gateway.web.assets import plotly_path
 from tunix_rt.rpc import names
 from tunix_rt.v1 import gateway_service_pb2
@@ -37,7 +38,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters.update(text.FILTERS)
+        self._environment.filters.update(text.FILTERS | evaluation_text.FILTERS)
         self._environment.globals.update(plotly=plotly_path(), terminal=TERMINAL)
 
     async def runs(self, request: Request) -> Response:
@@ -106,7 +107,8 @@ class Pages:
         name = names.require(f"evaluations/{request.path_params['id']}", names.EVALUATION, "name")
         token = request.query_params.get("page_token", "")
         evaluation, items = await reads.read_evaluation(self._registry, name, token)
-        return self.page(
+        return await asyncio.to_thread(
+            self.page,
             "evaluation.html",
             evaluation=evaluation,
             items=items.item_scores,

@@ -76,20 +76,35 @@ def run_time(status: job_pb2.JobStatus, now: float) -> str:
 
 def decoding_text(decoding: evaluation_pb2.Decoding) -> str:
     """How text was generated, in words."""
-    if decoding.temperature == 0:
-        return f"greedy, up to {decoding.max_tokens} tokens"
-    parts = [f"temperature {decoding.temperature:g}", f"up to {decoding.max_tokens} tokens"]
-    if decoding.top_k:
-        parts.append(f"top-k {decoding.top_k}")
-    if 0 < decoding.top_p < 1:
-        parts.append(f"top-p {decoding.top_p:g}")
-    return ", ".join([*parts, f"seed {decoding.seed}"])
+    parts = [f"temperature {decoding.temperature:g}" if decoding.temperature else "greedy"]
+    parts.append(f"up to {decoding.max_tokens} tokens")
+    if decoding.temperature:
+        if decoding.top_k:
+            parts.append(f"top-k {decoding.top_k}")
+        if 0 < decoding.top_p < 1:
+            parts.append(f"top-p {decoding.top_p:g}")
+        if decoding.min_p:
+            parts.append(f"min-p {decoding.min_p:g}")
+    if decoding.repetition_penalty not in (0, 1):
+        parts.append(f"repetition penalty {decoding.repetition_penalty:g}")
+    if decoding.stop:
+        parts.append("stops at " + ", ".join(f"{stop!r}" for stop in decoding.stop))
+    if decoding.temperature:
+        parts.append(f"seed {decoding.seed}")
+    return ", ".join(parts)
 
 
 def spec_text(spec: evaluation_pb2.EvaluationSpec) -> str:
     """What makes evaluations comparable, in one line."""
     limit = f"first {spec.limit} items" if spec.limit else "all items"
     parts = [f"split {spec.split}", limit, spec.scorer, f"format {spec.format}", decoding_text(spec.decoding)]
+    if spec.samples > 1:
+        parts.append(f"{spec.samples} samples an item")
+    if spec.HasField("few_shot"):
+        shots = spec.few_shot
+        parts.append(f"{shots.count} examples from {shots.split}, seed {shots.seed}")
+    if spec.answer_pattern:
+        parts.append(f"answer pattern {spec.answer_pattern}")
     if spec.system_prompt:
         parts.append("with a system prompt")
     return " · ".join(part for part in parts if part)

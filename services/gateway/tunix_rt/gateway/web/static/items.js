@@ -11,7 +11,7 @@ for (const section of document.querySelectorAll(".flips")) {
     const words = search.value.toLowerCase();
     let shown = 0;
     for (const { element, text } of items) {
-      element.hidden = (kind && element.dataset.kind !== kind) || !text.includes(words);
+      element.hidden = (kind && !element.dataset.kind.split(" ").includes(kind)) || !text.includes(words);
       shown += !element.hidden;
       if (words && !element.hidden) element.open = true;
     }

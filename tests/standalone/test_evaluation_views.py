@@ -1,0 +1,121 @@
+"""How evaluations look in the terminal."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console, RenderableType
+
+from tunix_rt.standalone.evaluation_views import (
+    evaluation_table,
+    evaluation_view,
+    items_view,
+    marked_output,
+)
+from tunix_rt.standalone.evaluations_commands import ItemKind, is_kind
+from tunix_rt.v1 import evaluation_pb2 as pb2
+from tunix_rt.v1 import job_pb2
+
+KINDS = pb2.ItemScore
+
+
+def rendered(renderable: RenderableType) -> str:
+    console = Console(width=160, no_color=True)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def score(mean: float, low: float, high: float, method: str = "wilson") -> pb2.Score:
+    return pb2.Score(mean=mean, low=low, high=high, count=80, confidence=0.95, method=method)
+
+
+def evaluation(
+    result: pb2.EvaluationResult | None, state: int = job_pb2.JOB_STATE_SUCCEEDED
+) -> pb2.Evaluation:
+    return pb2.Evaluation(
+        name="evaluations/e",
+        spec=pb2.EvaluationSpec(subject="runs/a", dataset="datasets/d", split="test"),
+        status=job_pb2.JobStatus(state=state),
+        result=result,
+    )
+
+
+@pytest.fixture
+def rich_result() -> pb2.EvaluationResult:
+    result = pb2.EvaluationResult(
+        score=score(0.5, 0.4, 0.6),
+        strict_score=score(0.25, 0.2, 0.3),
+        reasoning=pb2.ReasoningCard(step_count=812, true_step_rate=0.94, right_for_wrong_reasons=3),
+        outcomes=pb2.OutcomeCounts(correct=40, wrong=40),
+    )
+    result.baselines.add(name="majority-answer", score=score(0.04, 0.01, 0.1))
+    result.parts.add(name="family=sums", score=score(0.9, 0.8, 0.95))
+    for k in (1, 2):
+        result.pass_at_k.add(name=f"pass@{k}", score=score(0.5, 0.4, 0.6, "bca"))
+    return result
+
+
+def test_a_result_shows_all_that_was_computed(rich_result: pb2.EvaluationResult) -> None:
+    text = rendered(evaluation_view(evaluation(rich_result)))
+    for part in (
+        "evaluations/e runs/a on datasets/d", "50.0 % [40.0, 60.0] of 80 items (wilson)",
+        "25.0 % [20.0, 30.0]",
+        "majority-answer", "without a model", "94 % of 812 steps are true.",
+        "3 right answers rest on a false step.", "family=sums", "pass@2",
+    ):  # fmt: skip
+        assert part in text
+
+
+def test_an_older_result_has_no_empty_sections() -> None:
+    text = rendered(evaluation_view(evaluation(pb2.EvaluationResult(score=score(0.5, 0.4, 0.6)))))
+    for part in ("Scores", "strict", "without a model", "Reasoning", "Parts", "More samples"):
+        assert part not in text
+
+
+def test_the_score_of_all_items_is_marked_beside_that_of_a_part(rich_result: pb2.EvaluationResult) -> None:
+    (line,) = [x for x in rendered(evaluation_view(evaluation(rich_result))).splitlines() if "family" in x]
+    assert "··············┊········├──●─┤·" in line
+
+
+def test_a_failed_evaluation_says_why() -> None:
+    failed = evaluation(None, job_pb2.JOB_STATE_FAILED)
+    failed.status.error.message = "The weights do not load."
+    text = rendered(evaluation_view(failed))
+    assert "failed" in text
+    assert "The weights do not load." in text
+
+
+def test_a_list_shows_a_score_only_where_there_is_one(rich_result: pb2.EvaluationResult) -> None:
+    text = rendered(evaluation_table([evaluation(rich_result), evaluation(None, job_pb2.JOB_STATE_QUEUED)]))
+    done, queued = [line for line in text.splitlines() if "evaluations/e" in line]
+    assert "50.0 % [40.0, 60.0]" in done
+    assert "queued" in queued
+    assert queued.count("–") == 2
+
+
+def test_false_steps_are_marked_in_an_output() -> None:
+    text = marked_output("1 + 1 = 2 and 2 + 2 = 5")
+    assert [text.plain[span.start : span.end] for span in text.spans] == ["2 + 2 = 5"]
+
+
+def test_a_step_that_the_cut_makes_false_is_not_marked() -> None:
+    text = marked_output("x" * 1989 + " 12 + 3 = 15 more")
+    assert text.plain.endswith("12 + 3 = 1 …")
+    assert text.spans == []
+
+
+def test_items_are_shown_without_markup() -> None:
+    item = KINDS(trace_id="a", prompt="[bold]2 + 2[/bold]", outcome=KINDS.NO_ANSWER, sample=1)
+    text = rendered(items_view([item]))
+    assert "[bold]2 + 2[/bold]" in text
+    assert "no answer" in text
+    assert "sample 2" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "fits"),
+    [("all", True), ("correct", True), ("wrong", False), ("no-answer", False), ("false-step", True)],
+)
+def test_kinds_of_items(kind: str, fits: bool) -> None:
+    item = KINDS(outcome=KINDS.CORRECT, step_count=2, true_step_count=1)
+    assert is_kind(item, ItemKind(kind)) is fits
