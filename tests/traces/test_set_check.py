@@ -28,6 +28,11 @@ def item(name: str, answer: str, kind: str, **changes: object) -> Trace:
         ("1, 2, 3", "list"),
         ("{a, b}", "set"),
         ("Paris", "text"),
+        ("2024-03-14", "date"),
+        ("4 March 2024", "date"),
+        ("$3.50", "currency"),
+        ("2*x + 1", "expression"),
+        ("50 cm", "integer"),
     ],
 )
 def test_an_answer_of_its_type_has_no_fault(answer: str, kind: str) -> None:
@@ -43,6 +48,11 @@ def test_an_answer_of_its_type_has_no_fault(answer: str, kind: str) -> None:
         ("3 or 4", "decimal", "is no decimal"),
         ("perhaps", "boolean", "is no boolean"),
         ("Paris", "choice", "is no choice"),
+        ("3.5", "integer", "is no integer"),
+        ("2024-02-31", "date", "is no date"),
+        ("03/04/2024", "date", "is no date"),  # the 3rd of April, or the 4th of March
+        ("cheap", "currency", "is no currency"),
+        ("x ++ )", "expression", "is no expression"),
     ],
 )
 def test_an_answer_that_cannot_be_scored_by_is_a_fault(answer: str, kind: str, text: str) -> None:

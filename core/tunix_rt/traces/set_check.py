@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
+from tunix_rt.answers.dates import parse_date
 from tunix_rt.answers.equivalence import detect_type, equivalent
+from tunix_rt.answers.expressions import values_of
 from tunix_rt.answers.extract import clean_answer
-from tunix_rt.answers.numbers import parse_quantity
+from tunix_rt.answers.numbers import parse_quantity, plain_text
 from tunix_rt.traces.contamination import loose_prompt
 from tunix_rt.traces.trace import Trace, Violation
 
-_NUMBER_TYPES = ("integer", "decimal", "fraction", "percentage")
+_NUMBER_TYPES = ("integer", "decimal", "fraction", "percentage", "currency")
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,17 @@ def _answer_faults(trace: Trace) -> list[str]:
 
 
 def _readable(answer: str, kind: str) -> bool:
-    """Whether an answer can be read as its type; texts and types without a form of their own always can."""
+    """Whether an answer can be read, in one way, as its type; texts and types without a form of their own always can."""
     if kind in _NUMBER_TYPES:
-        return parse_quantity(clean_answer(answer)) is not None
+        quantity = parse_quantity(clean_answer(answer))
+        if quantity is None:
+            return False
+        return kind != "integer" or bool(quantity.unit) or quantity.value.denominator == 1
+    if kind == "date":
+        date = parse_date(plain_text(clean_answer(answer)))
+        return date is not None and date.order != "ambiguous"
+    if kind == "expression":
+        return values_of(clean_answer(answer)) is not None
     if kind == "boolean":
         return equivalent("yes", answer, kind) or equivalent("no", answer, kind)
     if kind == "choice":
