@@ -61,6 +61,36 @@ async def test_the_streamed_pieces_are_the_output(engine: EngineClient, model: E
     assert counts[-1] == whole[4][1]
 
 
+async def test_samples_of_an_item_differ_and_do_not_depend_on_company(
+    engine: EngineClient, model: EngineModel
+) -> None:
+    samples = [Item(1, question(1).messages, sample=number) for number in range(4)]
+    events = await generate(engine, model, *samples, decoding=SAMPLED)
+    texts = {event.sample: event.text for event in events if isinstance(event, ItemDone)}
+    assert sorted(texts) == [0, 1, 2, 3]
+    assert len(set(texts.values())) > 1
+    (alone, _) = await generate(engine, model, samples[2], decoding=SAMPLED)
+    assert isinstance(alone, ItemDone)
+    assert (alone.sample, alone.text) == (2, texts[2])
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_stop_text_ends_an_item_and_is_left_out(
+    engine: EngineClient, model: EngineModel, stream: bool
+) -> None:
+    free = Decoding(max_tokens=60, temperature=1.5, seed=3)
+    (whole, _, _) = outputs(await generate(engine, model, question(4), decoding=free))[4]
+    stop = whole[7:10]
+    decoding = Decoding(max_tokens=60, temperature=1.5, seed=3, stop=(stop,))
+    events = await generate(engine, model, question(4), question(5), decoding=decoding, stream=stream)
+    mine = [event for event in events if isinstance(event, Text | ItemDone) and event.item == 4]
+    assert "".join(event.text for event in mine) == whole[: whole.index(stop)]
+    assert isinstance(mine[-1], ItemDone)
+    assert mine[-1].finish_reason == "stop"
+    assert mine[-1].completion_tokens < 60
+    assert isinstance(events[-1], Finished)
+
+
 async def test_an_item_that_does_not_fit_fails_alone(engine: EngineClient, model: EngineModel) -> None:
     long = Item(9, tokens=(5,) * 100_000)
     events = await generate(engine, model, long, question(1))

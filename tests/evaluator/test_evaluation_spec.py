@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import pytest
 
-from tunix_rt.evaluator.spec import check_answers, check_create, check_generate, complete_spec
+from tunix_rt.evaluator.spec import (
+    check_answers,
+    check_create,
+    check_generate,
+    complete_spec,
+    engine_decoding,
+)
 from tunix_rt.rpc.errors import InvalidArgument
-from tunix_rt.v1.evaluation_pb2 import Decoding, Evaluation, EvaluationResult, EvaluationSpec
+from tunix_rt.v1.evaluation_pb2 import Decoding, Evaluation, EvaluationResult, EvaluationSpec, FewShot
 from tunix_rt.v1.evaluator_service_pb2 import (
     AnswerToScore,
     CreateEvaluationRequest,
@@ -30,15 +37,31 @@ def test_defaults_are_filled_in() -> None:
         subject="runs/r",
         dataset="datasets/d",
         split="test",
-        decoding=Decoding(max_tokens=256, top_p=1.0),
+        decoding=Decoding(max_tokens=256, top_p=1.0, repetition_penalty=1.0),
         format="answer-line",
         scorer="exact-answer@1",
+        samples=1,
     )
+    examples = complete_spec(good(few_shot=FewShot(count=3))).few_shot
+    assert examples == FewShot(count=3, split="train")
 
 
 def test_a_complete_spec_stays_as_it_is() -> None:
-    decoding = Decoding(max_tokens=8, temperature=0.5, top_k=3, top_p=0.9, seed=1)
-    spec = complete_spec(good(split="validation", decoding=decoding, format="tags", limit=3))
+    decoding = Decoding(max_tokens=8, temperature=0.5, top_k=3, top_p=0.9, seed=1, min_p=0.1)
+    decoding.repetition_penalty = 1.2
+    decoding.stop.extend(["Question:", "\n\n"])
+    few_shot = FewShot(count=32, split="test", seed=4)
+    spec = complete_spec(
+        good(
+            split="validation",
+            decoding=decoding,
+            format="tags",
+            limit=3,
+            samples=64,
+            few_shot=few_shot,
+            answer_pattern=r"= (\d+)",
+        )
+    )
     assert complete_spec(spec) == spec
 
 
@@ -70,6 +93,61 @@ def test_all_bad_fields_are_named_together() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("samples", {"samples": -1}),
+        ("samples", {"samples": 65}),
+        ("samples", {"samples": 2}),  # at temperature 0
+        ("few_shot.count", {"few_shot": FewShot()}),
+        ("few_shot.count", {"few_shot": FewShot(count=33)}),
+        ("few_shot.split", {"few_shot": FewShot(count=1, split="test")}),
+        ("few_shot.split", {"few_shot": FewShot(count=1), "split": "train"}),
+        ("few_shot.split", {"few_shot": FewShot(count=1, split="A/B")}),
+        ("few_shot.seed", {"few_shot": FewShot(count=1, seed=-1)}),
+        ("answer_pattern", {"answer_pattern": "("}),
+        ("answer_pattern", {"answer_pattern": "(a+)+b"}),
+        ("decoding.min_p", {"decoding": Decoding(temperature=1, min_p=1.5)}),
+        ("decoding.min_p", {"decoding": Decoding(temperature=1, min_p=math.nan)}),
+        ("decoding.repetition_penalty", {"decoding": Decoding(repetition_penalty=0.5)}),
+        ("decoding.repetition_penalty", {"decoding": Decoding(repetition_penalty=11)}),
+        ("decoding.repetition_penalty", {"decoding": Decoding(repetition_penalty=math.nan)}),
+        ("decoding.stop", {"decoding": Decoding(stop=["x"] * 9)}),
+        ("decoding.stop[1]", {"decoding": Decoding(stop=["x", ""])}),
+        ("decoding.stop[0]", {"decoding": Decoding(stop=["x" * 101])}),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused(field: str, changes: dict[str, object]) -> None:
+    request = CreateEvaluationRequest(evaluation=Evaluation(spec=good(**changes)))
+    with pytest.raises(InvalidArgument) as caught:
+        check_create(request)
+    assert bad_fields(caught) == [f"evaluation.spec.{field}"]
+
+
+def test_the_engine_gets_every_setting_of_the_decoding() -> None:
+    given = Decoding(
+        max_tokens=9,
+        temperature=0.5,
+        top_k=3,
+        top_p=0.75,
+        seed=7,
+        min_p=0.25,
+        repetition_penalty=1.5,
+        stop=["a", "b"],
+    )
+    assert {each.name for each in Decoding.DESCRIPTOR.fields} == set(asdict(engine_decoding(given)))
+    assert asdict(engine_decoding(given)) == {
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_k": 3,
+        "top_p": 0.75,
+        "seed": 7,
+        "min_p": 0.25,
+        "repetition_penalty": 1.5,
+        "stop": ("a", "b"),
+    }
+
+
 @pytest.mark.parametrize("name", ["subject", "dataset"])
 def test_required_fields_are_required(name: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
@@ -85,10 +163,11 @@ def test_temperatures_are_finite_and_bounded(value: float) -> None:
 
 
 def test_settings_without_effect_are_refused() -> None:
-    spec = good(decoding=Decoding(top_k=5, top_p=0.5, seed=7))
+    spec = good(decoding=Decoding(top_k=5, top_p=0.5, min_p=0.1, seed=7))
     with pytest.raises(InvalidArgument) as caught:
         check_create(CreateEvaluationRequest(evaluation=Evaluation(spec=spec)))
-    assert bad_fields(caught) == [f"evaluation.spec.decoding.{name}" for name in ("seed", "top_k", "top_p")]
+    names = ("min_p", "seed", "top_k", "top_p")
+    assert bad_fields(caught) == [f"evaluation.spec.decoding.{name}" for name in names]
     assert "temperature 0" in str(caught.value)
 
 

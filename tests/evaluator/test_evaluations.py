@@ -21,7 +21,7 @@ from tunix_rt.evaluator.evaluation import Evaluator
 from tunix_rt.jobs.worker import ClaimedJob
 from tunix_rt.rpc.status import reason_of
 from tunix_rt.v1 import dataset_pb2, registry_service_pb2
-from tunix_rt.v1.evaluation_pb2 import Decoding, Evaluation, EvaluationSpec, ItemScore
+from tunix_rt.v1.evaluation_pb2 import Decoding, Evaluation, EvaluationSpec, FewShot, ItemScore
 from tunix_rt.v1.evaluator_service_pb2 import CancelEvaluationRequest, CreateEvaluationRequest
 from tunix_rt.v1.job_pb2 import JobState
 from tunix_rt.v1.job_service_pb2 import Job, RecordItemScoresRequest
@@ -221,3 +221,90 @@ async def test_a_repeated_request_makes_one_evaluation(stack: Any, tiny: str, da
     first = await stack.evaluator.CreateEvaluation(request)
     assert (await stack.evaluator.CreateEvaluation(request)).name == first.name
     await stack.ended(first.name)
+
+
+SAMPLED = Decoding(max_tokens=8, temperature=1.0, seed=5)
+
+
+async def test_every_sample_of_every_item_is_scored_and_none_twice(
+    stack: Any, tiny: str, dataset: Any
+) -> None:
+    spec = {"subject": tiny, "dataset": dataset.name, "decoding": SAMPLED, "limit": 6}
+    made = await stack.evaluate(**spec, samples=4)
+    done = await stack.ended(made.name)
+    assert done.status.state == JobState.JOB_STATE_SUCCEEDED, done.status.error.message
+    items = await stack.item_scores(made.name)
+    assert [(item.position, item.sample) for item in items] == [(p, s) for p in range(6) for s in range(4)]
+    assert len({item.output for item in items[:4]}) > 1
+    assert (done.status.progress, done.status.progress_total) == (24, 24)
+    assert done.result.score.count == 6
+    assert [each.name for each in done.result.pass_at_k] == ["pass@1", "pass@2", "pass@4"]
+    assert done.result.pass_at_k[0].score.mean == pytest.approx(done.result.score.mean)
+
+    fewer = await stack.evaluate(**spec, samples=2)
+    await stack.ended(fewer.name)
+    outputs = {(item.position, item.sample): item.output for item in items}
+    for item in await stack.item_scores(fewer.name):
+        assert item.output == outputs[item.position, item.sample]
+
+
+async def test_an_interrupted_evaluation_generates_the_missing_samples_only(
+    stack: Any, tiny: str, dataset: Any
+) -> None:
+    spec = {"subject": tiny, "dataset": dataset.name, "decoding": SAMPLED, "limit": 4, "samples": 3}
+    undisturbed = await stack.ended((await stack.evaluate(**spec)).name)
+    wanted = await stack.item_scores(undisturbed.name)
+
+    os.kill(stack.running.engine.pid, signal.SIGSTOP)
+    disturbed = await stack.evaluate(**spec)
+    await stack.eventually(in_the_engine(stack))
+    some = RecordItemScoresRequest(name=disturbed.name, attempt=1, item_scores=wanted[1::2])
+    await stack.jobs.RecordItemScores(some)
+    os.kill(stack.running.engine.pid, signal.SIGKILL)
+
+    done = await stack.ended(disturbed.name)
+    items = await stack.item_scores(disturbed.name)
+    assert items[1::2] == wanted[1::2]  # with their latencies: they were not generated again
+    assert facts(items) == facts(wanted)
+    assert done.result.score == undisturbed.result.score
+    assert done.result.majority_at_k == undisturbed.result.majority_at_k
+
+
+async def test_examples_stand_before_the_question(stack: Any, tiny: str, dataset: Any) -> None:
+    spec = {"subject": tiny, "dataset": dataset.name, "decoding": SHORT, "limit": 4}
+    plain = await stack.ended((await stack.evaluate(**spec)).name)
+    made = await stack.evaluate(**spec, few_shot=FewShot(count=2, seed=1))
+    assert made.spec.few_shot.split == "train"
+    done = await stack.ended(made.name)
+    assert done.status.state == JobState.JOB_STATE_SUCCEEDED, done.status.error.message
+    without, items = await stack.item_scores(plain.name), await stack.item_scores(made.name)
+    assert [item.prompt for item in items] == [item.prompt for item in without]
+    assert all(a.prompt_tokens > b.prompt_tokens + 20 for a, b in zip(items, without, strict=True))
+
+
+async def test_examples_that_a_split_does_not_have_are_refused(stack: Any, tiny: str) -> None:
+    splits = [
+        dataset_pb2.Split(name="test", fraction=0.999),
+        dataset_pb2.Split(name="train", fraction=0.001),
+    ]
+    made = await stack.make_dataset(TRACES[:4], splits=splits)
+    assert size_of(made, "test") == 4
+    for name in ("train", "other"):
+        spec = EvaluationSpec(subject=tiny, dataset=made.name, few_shot=FewShot(count=1, split=name))
+        request = CreateEvaluationRequest(evaluation=Evaluation(spec=spec), request_id=str(uuid.uuid4()))
+        failure = await stack.failure_of(stack.evaluator.CreateEvaluation(request))
+        assert (failure.code, failure.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "SPLIT_EMPTY")
+
+
+async def test_the_result_stands_beside_rules_without_a_model(stack: Any, tiny: str, dataset: Any) -> None:
+    done = await stack.ended(
+        (await stack.evaluate(subject=tiny, dataset=dataset.name, decoding=SHORT, limit=9)).name
+    )
+    assert [each.name for each in done.result.baselines] == [
+        "majority-answer",
+        "constant",
+        "number-in-question",
+    ]
+    assert all(each.score.count == 9 for each in done.result.baselines)
+    assert done.result.HasField("strict_score")
+    assert done.result.HasField("reasoning")

@@ -30,13 +30,6 @@ def test_a_decoder_that_drops_the_first_space_loses_none_later() -> None:
     assert [stream.add([1]), stream.add([2, 3]), stream.finish()] == ["w1", " w2 w3", ""]
 
 
-def test_kept_tokens_come_out_at_the_end() -> None:
-    stream = TextStream(from_bytes)
-    stream.keep(list(b"one "))
-    stream.keep(list(b"two"))
-    assert stream.finish() == "one two"
-
-
 @given(st.text(), st.lists(st.integers(1, 5), min_size=1))
 def test_the_pieces_are_the_text(text: str, sizes: list[int]) -> None:
     stream, data, pieces, place = TextStream(from_bytes), text.encode(), [], 0

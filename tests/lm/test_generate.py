@@ -3,11 +3,13 @@ import pytest
 
 from tunix_rt.lm.generate import Generation, Generator
 from tunix_rt.lm.model import Decoder
+from tunix_rt.lm.packing import Request
 from tunix_rt.lm.sampling import Sampling
 
 EOS = (2, 5)
 NEW = 24
-WARM = Sampling(temperature=0.8, top_k=10, top_p=0.9, seed=3)
+WARM = Sampling(temperature=0.8, top_k=10, top_p=0.9, seed=3, min_p=0.02, repetition_penalty=1.3)
+PENALISED = Sampling(repetition_penalty=1.5)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,30 @@ def test_sampling_is_the_same_alone_and_in_a_batch(generator, prompts) -> None:
     together = generator.generate(prompts, NEW, sampling=WARM, items=numbers)
     alone = [generator.generate([prompts[i]], NEW, sampling=WARM, items=[i])[0] for i in numbers]
     assert alone == together
+
+
+def test_a_penalised_output_equals_the_full_forward_pass(
+    lively_model, generator, prompts, greedy, full_logits
+) -> None:
+    made = generator.generate(prompts, NEW, sampling=PENALISED)
+    assert made != greedy
+    for prompt, one in zip(prompts, made, strict=True):
+        logits = full_logits(lively_model, prompt + list(one.tokens))
+        for place, token in enumerate(one.tokens):
+            row = logits[len(prompt) - 1 + place].copy()
+            seen = list({*prompt, *one.tokens[:place]})
+            row[seen] = np.where(row[seen] > 0, row[seen] / 1.5, row[seen] * 1.5)
+            assert token == row.argmax()
+
+
+def test_a_penalised_row_leaves_its_company_alone(lively_model, prompts, greedy) -> None:
+    generator = Generator(lively_model, eos_ids=EOS, batch_sizes=(8,))
+    requests = [
+        Request(prompt, NEW, sampling=PENALISED if index % 2 else Sampling())
+        for index, prompt in enumerate(prompts)
+    ]
+    made = dict(generator.stream(requests))
+    assert [made[index] for index in range(0, len(prompts), 2)] == greedy[::2]
 
 
 def test_the_seed_changes_a_sample(generator, prompts) -> None:

@@ -3,21 +3,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tunix_rt.lm.sampling import Draws, Sampling, pick_tokens, restrict
+from tunix_rt.lm.sampling import Draws, Sampling, drop_unlikely, penalise, pick_tokens, restrict
 
 LOGITS = np.array([[2.0, 1.0, 0.0, -1.0, 3.0]], np.float32)
 pick = jax.jit(pick_tokens)
 
 
 def _draws(
-    rows: int, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, seed: int = 0
+    rows: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    min_p: float = 0.0,
 ) -> Draws:
     def whole(value: int) -> jax.Array:
         return jnp.full(rows, value, jnp.int32)
 
     items = jnp.arange(rows, dtype=jnp.int32)
     return Draws(
-        jnp.full(rows, temperature), whole(top_k), jnp.full(rows, top_p), whole(seed), items, whole(0)
+        temperature=jnp.full(rows, temperature),
+        top_k=whole(top_k),
+        top_p=jnp.full(rows, top_p),
+        seed=whole(seed),
+        item=items,
+        sample=whole(0),
+        min_p=jnp.full(rows, min_p),
+        repetition_penalty=jnp.ones(rows),
     )
 
 
@@ -53,6 +66,35 @@ def test_restrict_equals_a_sort_on_many_rows() -> None:
         mass = np.exp(logits[row][order]) / np.exp(logits[row][order]).sum()
         before = np.cumsum(mass) - mass
         assert set(np.flatnonzero(np.isfinite(limited[row]))) == set(order[before < top_p[row]])
+
+
+def test_min_p_keeps_what_is_probable_enough_beside_the_likeliest() -> None:
+    rng = np.random.default_rng(2)
+    logits = rng.standard_normal((5, 400), np.float32) * 3
+    min_p = np.array([0, 0.01, 0.2, 0.9, 1], np.float32)
+    limited = np.asarray(jax.jit(drop_unlikely)(jnp.asarray(logits), jnp.asarray(min_p)))
+    shares = np.exp(logits.astype(np.float64))
+    shares /= shares.sum(axis=1, keepdims=True)
+    kept = shares >= min_p[:, None] * shares.max(axis=1, keepdims=True)
+    assert (np.isfinite(limited) == kept).all()
+    assert kept.sum(axis=1).tolist()[::4] == [400, 1]
+    assert (limited[kept] == logits[kept]).all()
+
+
+def test_min_p_is_measured_after_the_temperature() -> None:
+    logits = jnp.asarray(np.repeat(LOGITS, 2_000, axis=0))
+    places = jnp.zeros(2_000, jnp.int32)
+    cold = pick(logits, _draws(2_000, temperature=0.5, min_p=0.2), places)
+    warm = pick(logits, _draws(2_000, temperature=1.0, min_p=0.2), places)
+    assert set(cold.tolist()) == {4}  # exp(-1 / 0.5) is below 0.2
+    assert set(warm.tolist()) == {0, 4}
+
+
+def test_the_penalty_makes_only_seen_tokens_less_likely() -> None:
+    logits = jnp.asarray([[2.0, -1.0, 3.0, -4.0]] * 2)
+    seen = jnp.asarray([[True, True, False, False]] * 2)
+    penalised = jax.jit(penalise)(logits, seen, jnp.asarray([1.0, 2.0]))
+    assert penalised.tolist() == [[2.0, -1.0, 3.0, -4.0], [1.0, -2.0, 3.0, -4.0]]
 
 
 def test_temperature_zero_is_greedy() -> None:
@@ -95,7 +137,18 @@ def test_seed_item_and_place_each_change_the_draw() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}],
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"min_p": -0.1},
+        {"min_p": 1.1},
+        {"repetition_penalty": 0.9},
+        {"repetition_penalty": float("nan")},
+        {"repetition_penalty": float("inf")},
+    ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):

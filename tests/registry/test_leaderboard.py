@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from tunix_rt.jobs.evaluation_spec import complete_evaluation
 from tunix_rt.registry.leaderboard import Candidate, rank
+from tunix_rt.registry.specs import board_key
 from tunix_rt.v1 import evaluation_pb2, job_service_pb2, registry_service_pb2
 
 
@@ -86,6 +90,37 @@ async def test_only_comparable_succeeded_evaluations_stand_on_a_board(registry):
     assert not (await registry.registry.GetLeaderboard(train)).boards
     wrong = registry_service_pb2.GetLeaderboardRequest(dataset=dataset, split="none")
     assert list((await registry.failure_of(registry.registry.GetLeaderboard(wrong))).fields) == ["split"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"samples": 2},
+        {"few_shot": evaluation_pb2.FewShot(count=1)},
+        {"few_shot": evaluation_pb2.FewShot(count=1, seed=1)},
+        {"answer_pattern": "x"},
+        {"decoding": evaluation_pb2.Decoding(min_p=0.1)},
+        {"decoding": evaluation_pb2.Decoding(repetition_penalty=1.1)},
+        {"decoding": evaluation_pb2.Decoding(stop=["x"])},
+    ],
+    ids=str,
+)
+def test_evaluations_that_differ_in_a_setting_stand_on_different_boards(change):
+    plain = complete_evaluation(evaluation_pb2.EvaluationSpec(dataset="datasets/d"))
+    other = complete_evaluation(evaluation_pb2.EvaluationSpec(dataset="datasets/d", **change))
+    assert board_key(plain, "a" * 64) != board_key(other, "a" * 64)
+    implied = evaluation_pb2.EvaluationSpec(subject="runs/r", dataset="datasets/copy", samples=1)
+    assert board_key(plain, "a" * 64) == board_key(complete_evaluation(implied), "a" * 64)
+
+
+async def test_examples_come_from_a_split_that_is_there(registry):
+    dataset, model = (await registry.sealed_dataset()).name, await registry.model()
+    few_shot = evaluation_pb2.FewShot(count=1, split="none")
+    spec = evaluation_pb2.EvaluationSpec(subject=model, dataset=dataset, few_shot=few_shot)
+    job = job_service_pb2.Job(name="evaluations/", evaluation=spec)
+    request = job_service_pb2.EnqueueJobRequest(job=job)
+    failure = await registry.failure_of(registry.jobs.EnqueueJob(request))
+    assert list(failure.fields) == ["job.evaluation.few_shot.split"]
 
 
 async def test_a_run_and_the_model_version_made_from_it_are_one_subject(registry):

@@ -123,10 +123,59 @@ async def test_item_scores_are_listed_by_position_and_replaced(registry):
     assert listed == items
 
 
+async def test_the_samples_of_an_item_are_kept_apart(registry):
+    job = job_service_pb2.Job(
+        name="evaluations/",
+        evaluation=evaluation_pb2.EvaluationSpec(
+            subject=await registry.model(), dataset=(await registry.sealed_dataset()).name, samples=3
+        ),
+    )
+    await registry.jobs.EnqueueJob(job_service_pb2.EnqueueJobRequest(job=job))
+    name = (await registry.claim("evaluation")).name
+    items = [
+        evaluation_pb2.ItemScore(
+            trace_id=f"t{i}", position=i, sample=sample, outcome=evaluation_pb2.ItemScore.WRONG
+        )
+        for i in range(4)
+        for sample in range(3)
+    ]
+
+    async def finish(count):
+        score = evaluation_pb2.Score(mean=0, low=0, high=0.5, count=count)
+        result = evaluation_pb2.EvaluationResult(score=score)
+        request = job_service_pb2.FinishJobRequest(name=name, attempt=1, evaluation=result)
+        return await registry.jobs.FinishJob(request)
+
+    most = job_service_pb2.RecordItemScoresRequest(name=name, attempt=1, item_scores=items[:0:-1])
+    assert (await registry.jobs.RecordItemScores(most)).stored_count == 11
+    assert list((await registry.failure_of(finish(4))).fields) == ["evaluation.score.count"]
+    rest = job_service_pb2.RecordItemScoresRequest(name=name, attempt=1, item_scores=items[:2])
+    assert (await registry.jobs.RecordItemScores(rest)).stored_count == 12
+    assert list((await registry.failure_of(finish(12))).fields) == ["evaluation.score.count"]
+    await finish(4)
+
+    listed, request = [], registry_service_pb2.ListItemScoresRequest(evaluation=name, page_size=5)
+    while True:
+        page = await registry.registry.ListItemScores(request)
+        listed += page.item_scores
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert listed == items
+
+
 async def test_bad_item_scores_are_refused_together(registry):
     items = [
         evaluation_pb2.ItemScore(trace_id="a", outcome=evaluation_pb2.ItemScore.CORRECT, score=2),
         evaluation_pb2.ItemScore(trace_id="a", position=-1),
+        evaluation_pb2.ItemScore(
+            trace_id="b",
+            sample=-1,
+            outcome=evaluation_pb2.ItemScore.WRONG,
+            strict_score=1.5,
+            step_count=1,
+            true_step_count=2,
+        ),
     ]
     record = job_service_pb2.RecordItemScoresRequest(name="evaluations/e", attempt=1, item_scores=items)
     failure = await registry.failure_of(registry.jobs.RecordItemScores(record))
@@ -135,6 +184,9 @@ async def test_bad_item_scores_are_refused_together(registry):
         "item_scores[1].trace_id",
         "item_scores[1].position",
         "item_scores[1].outcome",
+        "item_scores[2].sample",
+        "item_scores[2].strict_score",
+        "item_scores[2].true_step_count",
     }
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.resources import files
 
 import grpc
 import psycopg
@@ -128,7 +129,10 @@ async def test_migrations_run_once_however_many_servers_start(make_database, tmp
     await asyncio.gather(*(server.start() for server in servers))
     await asyncio.gather(*(server.stop(0) for server in servers))
     with psycopg.connect(database) as connection:
-        assert connection.execute("SELECT number FROM migrations").fetchall() == [(1,)]
+        assert connection.execute("SELECT number FROM migrations ORDER BY number").fetchall() == [
+            (1,),
+            (2,),
+        ]
         connection.execute("INSERT INTO migrations (number) VALUES (9999)")
     with pytest.raises(RuntimeError, match="9999"):
         await Database(database).open()
@@ -172,3 +176,30 @@ async def test_the_program_names_the_settings_that_are_missing():
     )
     assert done.returncode == 2
     assert "TUNIX_RT_DATABASE, TUNIX_RT_BLOBS" in done.stderr
+
+
+async def test_item_scores_of_an_older_database_are_their_first_sample(make_database, tmp_path):
+    database = make_database()
+    with psycopg.connect(database) as connection:
+        sql = files("tunix_rt.registry") / "migrations" / "0001_initial.sql"
+        connection.execute(sql.read_text())
+        connection.execute(
+            "CREATE TABLE migrations (number integer PRIMARY KEY, apply_time timestamptz DEFAULT now())"
+        )
+        connection.execute("INSERT INTO migrations (number) VALUES (1)")
+        connection.execute("INSERT INTO datasets VALUES ('datasets/d', 2, 1, '', now())")
+        connection.execute(
+            "INSERT INTO jobs"
+            " (name, kind, state, max_attempts, spec, description, labels, dataset, create_time)"
+            " VALUES ('evaluations/e', 'evaluation', 2, 5, '', '', '', 'datasets/d', now())"
+        )
+        connection.execute(
+            "INSERT INTO evaluations (name, subject, dataset_sha256, board)"
+            " VALUES ('evaluations/e', 'runs/r', '', '')"
+        )
+        connection.execute("INSERT INTO item_scores VALUES ('evaluations/e', 't', 0, 1, 1, '')")
+    server = RegistryServer(Settings(database=database, blobs=f"file://{tmp_path}", listen="127.0.0.1:0"))
+    await server.start()
+    await server.stop(0)
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT trace_id, sample FROM item_scores").fetchall() == [("t", 0)]

@@ -146,3 +146,29 @@ def test_an_interrupted_upload_goes_on_where_it_stopped(command: Callable, tmp_p
     assert made["trace_count"] == "1200"
     whole = command("datasets", "create", "whole", "--file", str(path), "--json").json
     assert whole["sha256"] == made["sha256"]
+
+
+def test_an_evaluation_set_is_made_whole_and_for_testing_only(command: Callable) -> None:
+    made = command("datasets", "create", "units", "--generator", "units-eval@1", "--json").json
+    assert made["trace_count"] == "240"
+    assert [split["name"] for split in made["splits"]] == ["test"]
+    checked = command("datasets", "validate", "units", "--json").json
+    assert (checked["items"], checked["faults"]) == (240, [])
+    assert checked["sections"]["money"] == 28
+
+
+def test_a_set_that_cannot_be_scored_by_is_named_item_by_item(command: Callable, tmp_path: Path) -> None:
+    good = {"id": "a", "prompt": "2 + 2?", "expected_answer": "4", "answer_type": "integer"}
+    path = tmp_path / "items.jsonl"
+    path.write_text(json.dumps(good) + "\n")
+    assert command("datasets", "validate", "--file", str(path)).code == 0
+    bad = [{**good, "id": "b"}, {**good, "id": "c", "prompt": "3 + 3?", "expected_answer": "six or so"}]
+    path.write_text("".join(json.dumps(record) + "\n" for record in [good, *bad]))
+    answer = command("datasets", "validate", "--file", str(path), "--json")
+    assert answer.code == 1
+    assert [fault["id"] for fault in json.loads(answer.out)["faults"]] == ["b", "c"]
+    plain = command("datasets", "validate", "--file", str(path))
+    assert plain.code == 1
+    assert "b asks what a asks; leave one out." in plain.out
+    both = command("datasets", "validate", "units", "--file", str(path), "--json")
+    assert both.error["code"] == "INVALID_ARGUMENT"

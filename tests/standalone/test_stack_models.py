@@ -143,3 +143,49 @@ def test_an_unknown_subject_is_neither_a_run_nor_a_model(command: Callable, data
     answer = command("evaluate", "nobody", "--dataset", dataset, "--json")
     assert answer.error["code"] == "NOT_FOUND"
     assert "neither a run nor a model" in answer.error["message"]
+
+
+def test_every_setting_of_an_evaluation_is_an_option(command: Callable, model: str, dataset: str) -> None:
+    options = {
+        "--limit": "3",
+        "--max-tokens": "6",
+        "--temperature": "0.5",
+        "--top-k": "9",
+        "--top-p": "0.9",
+        "--min-p": "0.01",
+        "--repetition-penalty": "1.1",
+        "--seed": "4",
+        "--samples": "2",
+        "--few-shot": "1",
+        "--few-shot-seed": "5",
+        "--answer-pattern": r"= (\d+)",
+    }
+    flags = [text for option in options.items() for text in option]
+    made = command(
+        "evaluate",
+        model,
+        "--dataset",
+        dataset,
+        *flags,
+        "--stop",
+        "Q:",
+        "--stop",
+        "\n\n",
+        "--detach",
+        "--json",
+    ).json
+    spec = made["spec"]
+    assert spec["decoding"] == {
+        "max_tokens": 6,
+        "temperature": 0.5,
+        "top_k": 9,
+        "top_p": 0.9,
+        "min_p": 0.01,
+        "repetition_penalty": 1.1,
+        "seed": "4",
+        "stop": ["Q:", "\n\n"],
+    }
+    assert spec["few_shot"] == {"count": 1, "split": "train", "seed": "5"}
+    assert (spec["samples"], spec["limit"], spec["answer_pattern"]) == (2, "3", r"= (\d+)")
+    refused = command("evaluate", model, "--dataset", dataset, "--samples", "2", "--json")
+    assert [each["field"] for each in refused.error["violations"]] == ["evaluation.spec.samples"]

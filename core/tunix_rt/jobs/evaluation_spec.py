@@ -5,16 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from tunix_rt.answers.pattern import check_pattern
 from tunix_rt.answers.score import SCORER
 from tunix_rt.rpc.errors import Violation
 from tunix_rt.rpc.names import DATASET, MODEL_VERSION, RUN, check, check_any, check_id
 from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
-from tunix_rt.v1.evaluation_pb2 import Decoding, EvaluationSpec
+from tunix_rt.v1.evaluation_pb2 import Decoding, EvaluationSpec, FewShot
 
 DEFAULT_SPLIT = "test"
+DEFAULT_EXAMPLE_SPLIT = "train"
 DEFAULT_MAX_TOKENS = 256
 MAX_TOKENS = 4096
 MAX_SYSTEM_PROMPT = 16_384
+MAX_SAMPLES = 64
+MAX_EXAMPLES = 32
+MAX_STOPS = 8
+MAX_STOP = 100
+MAX_REPETITION_PENALTY = 10
 SUBJECTS = (MODEL_VERSION, RUN)
 
 
@@ -25,7 +32,10 @@ def complete_evaluation(spec: EvaluationSpec) -> EvaluationSpec:
     made.split = spec.split or DEFAULT_SPLIT
     made.format = spec.format or DEFAULT_FORMAT
     made.scorer = spec.scorer or SCORER
+    made.samples = spec.samples or 1
     made.decoding.CopyFrom(complete_decoding(spec.decoding))
+    if spec.HasField("few_shot"):
+        made.few_shot.split = spec.few_shot.split or DEFAULT_EXAMPLE_SPLIT
     return made
 
 
@@ -35,6 +45,7 @@ def complete_decoding(decoding: Decoding) -> Decoding:
     made.CopyFrom(decoding)
     made.max_tokens = decoding.max_tokens or DEFAULT_MAX_TOKENS
     made.top_p = decoding.top_p or 1.0
+    made.repetition_penalty = decoding.repetition_penalty or 1.0
     return made
 
 
@@ -70,8 +81,19 @@ def decoding_violations(decoding: Decoding, field: str) -> Iterator[Violation]:
         yield Violation(f"{field}.top_k", text)
     if not (math.isfinite(decoding.top_p) and 0 <= decoding.top_p <= 1):
         yield Violation(f"{field}.top_p", f"is {decoding.top_p:g}; it must be in (0, 1], or 0 for 1.")
-    if not 0 <= decoding.seed < 2**31:
-        yield Violation(f"{field}.seed", f"is {decoding.seed}; it must be in [0, 2147483647].")
+    yield from _seed_violations(decoding.seed, f"{field}.seed")
+    if not (math.isfinite(decoding.min_p) and 0 <= decoding.min_p <= 1):
+        yield Violation(f"{field}.min_p", f"is {decoding.min_p:g}; it must be in [0, 1], where 0 is off.")
+    penalty = decoding.repetition_penalty
+    if not (penalty == 0 or (math.isfinite(penalty) and 1 <= penalty <= MAX_REPETITION_PENALTY)):
+        text = f"is {penalty:g}; it must be in [1, {MAX_REPETITION_PENALTY}], or 0 for 1, which is off."
+        yield Violation(f"{field}.repetition_penalty", text)
+    if len(decoding.stop) > MAX_STOPS:
+        yield Violation(f"{field}.stop", f"has {len(decoding.stop)} texts; at most {MAX_STOPS} are allowed.")
+    for index, stop in enumerate(decoding.stop[:MAX_STOPS]):
+        if not 1 <= len(stop) <= MAX_STOP:
+            text = f"has {len(stop)} characters; it must have 1 to {MAX_STOP}."
+            yield Violation(f"{field}.stop[{index}]", text)
 
 
 def unused_settings(decoding: Decoding, field: str) -> Iterator[Violation]:
@@ -81,6 +103,7 @@ def unused_settings(decoding: Decoding, field: str) -> Iterator[Violation]:
     unused = {
         "top_k": decoding.top_k > 0,
         "top_p": 0 < decoding.top_p < 1,
+        "min_p": 0 < decoding.min_p <= 1,
         "seed": 0 < decoding.seed < 2**31,
     }
     for name in (name for name, given in unused.items() if given):
@@ -109,6 +132,32 @@ def _shared_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
     yield from choice_violations(spec.scorer, (SCORER,), f"{field}.scorer")
     if spec.limit < 0:
         yield Violation(f"{field}.limit", f"is {spec.limit}; it must be positive, or 0 for all items.")
+    if not 0 <= spec.samples <= MAX_SAMPLES:
+        text = f"is {spec.samples}; it must be in [1, {MAX_SAMPLES}], or 0 for 1."
+        yield Violation(f"{field}.samples", text)
+    elif spec.samples > 1 and spec.decoding.temperature == 0:
+        text = f"is {spec.samples}, but at temperature 0 all samples are the same. Set a temperature."
+        yield Violation(f"{field}.samples", text)
+    if spec.answer_pattern and (fault := check_pattern(spec.answer_pattern)):
+        yield Violation(f"{field}.answer_pattern", fault)
+    if spec.HasField("few_shot"):
+        yield from _few_shot_violations(spec.few_shot, spec.split or DEFAULT_SPLIT, f"{field}.few_shot")
+
+
+def _few_shot_violations(few_shot: FewShot, evaluated: str, field: str) -> Iterator[Violation]:
+    if not 1 <= few_shot.count <= MAX_EXAMPLES:
+        yield Violation(f"{field}.count", f"is {few_shot.count}; it must be in [1, {MAX_EXAMPLES}].")
+    yield from _some(check_id(few_shot.split, f"{field}.split"))
+    split = few_shot.split or DEFAULT_EXAMPLE_SPLIT
+    if split == evaluated:
+        text = f"is `{split[:80]}`, the split that is evaluated; draw the examples from another one."
+        yield Violation(f"{field}.split", text)
+    yield from _seed_violations(few_shot.seed, f"{field}.seed")
+
+
+def _seed_violations(seed: int, field: str) -> Iterator[Violation]:
+    if not 0 <= seed < 2**31:
+        yield Violation(field, f"is {seed}; it must be in [0, 2147483647].")
 
 
 def _some(violation: Violation | None) -> list[Violation]:

@@ -142,8 +142,8 @@ class BatchDecoder:
         vacant = [slot for slot, row in enumerate(self._running) if row is None]
         slots = vacant[: len(group)]
         packed = pack(group, slots, most=self._batch_sizes[-1])
-        fresh, first = prefill(self._graph, self._state, packed)
-        self._rows = admit(self._rows, packed, fresh, first, self._eos_array)
+        fresh, first, seen = prefill(self._graph, self._state, packed)
+        self._rows = admit(self._rows, packed, fresh, first, seen, self._eos_array)
         progress = []
         for slot, request, token in zip(slots, group, np.asarray(first).tolist(), strict=False):
             self._handles += 1

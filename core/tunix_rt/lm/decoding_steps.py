@@ -9,7 +9,7 @@ from flax import nnx
 
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.model import Decoder, KeysValues
-from tunix_rt.lm.sampling import Draws, pick_tokens
+from tunix_rt.lm.sampling import Draws, penalise, pick_tokens
 
 NO_TOKEN = -1
 
@@ -19,7 +19,8 @@ class Rows(NamedTuple):
 
     `cache` has for each layer keys and values (rows, kv_heads, capacity, head_dim), of which a row's
     first `lengths` are filled; `last` is the newest token, not yet in the cache; `made` counts the
-    tokens chosen so far and `left` those still allowed.
+    tokens chosen so far and `left` those still allowed. `seen` (rows, vocabulary) marks the tokens
+    that stand in a row's prompt or output.
     """
 
     cache: list[KeysValues]
@@ -29,6 +30,7 @@ class Rows(NamedTuple):
     left: jax.Array
     active: jax.Array
     draws: Draws
+    seen: jax.Array
 
 
 Carry = tuple[jax.Array, Rows, jax.Array]
@@ -56,25 +58,40 @@ def empty_rows(config: ModelConfig, rows: int, *, capacity: int) -> Rows:
     """A batch in which no row is active."""
     shape = (rows, config.num_kv_heads, capacity, config.head_dim)
     cache = [(jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32)) for _ in range(config.num_layers)]
-    zero = [jnp.zeros(rows, jnp.int32) for _ in range(8)]
-    draws = Draws(jnp.zeros(rows, jnp.float32), zero[0], jnp.ones(rows, jnp.float32), *zero[1:4])
-    return Rows(cache, zero[4], zero[5], zero[6], zero[7], jnp.zeros(rows, bool), draws)
+    zero = [jnp.zeros(rows, jnp.int32) for _ in range(8)]  # each its own: they are given away together
+    off = [jnp.zeros(rows, jnp.float32) for _ in range(2)]
+    one = [jnp.ones(rows, jnp.float32) for _ in range(2)]
+    draws = Draws(off[0], zero[0], one[0], zero[1], zero[2], zero[3], off[1], one[1])
+    seen = jnp.zeros((rows, config.vocab_size), bool)
+    return Rows(cache, zero[4], zero[5], zero[6], zero[7], jnp.zeros(rows, bool), draws, seen)
 
 
 @partial(jax.jit, static_argnames=("graph",))
-def prefill(graph: Any, state: Any, packed: Packed) -> tuple[list[KeysValues], jax.Array]:
-    """Read new prompts: each layer's keys and values (1, length, …), and each prompt's first token.
+def prefill(graph: Any, state: Any, packed: Packed) -> tuple[list[KeysValues], jax.Array, jax.Array]:
+    """Read new prompts: each layer's keys and values (1, length, …), first tokens, and tokens seen.
 
     One packed sequence, and no batch: the program depends on the packed length alone.
     """
     model: Decoder = nnx.merge(graph, state)
     hidden, fresh = model.hidden_and_cache(packed.tokens, packed.positions, packed.segments)
     logits = model.logits(hidden[packed.starts + packed.lengths - 1])
-    return fresh, pick_tokens(logits, packed.draws, jnp.zeros_like(packed.slots))
+    prompts = packed.slots.shape[0]
+    owner = jnp.where(packed.segments > 0, packed.segments - 1, prompts)[0]
+    seen = jnp.zeros(logits.shape, bool).at[owner, packed.tokens[0]].set(True, mode="drop")
+    logits = penalise(logits, seen, packed.draws.repetition_penalty)
+    first = pick_tokens(logits, packed.draws, jnp.zeros_like(packed.slots))
+    return fresh, first, seen.at[jnp.arange(prompts), first].set(True)
 
 
 @partial(jax.jit, donate_argnames=("rows",))
-def admit(rows: Rows, packed: Packed, fresh: list[KeysValues], tokens: jax.Array, eos: jax.Array) -> Rows:
+def admit(
+    rows: Rows,
+    packed: Packed,
+    fresh: list[KeysValues],
+    tokens: jax.Array,
+    seen: jax.Array,
+    eos: jax.Array,
+) -> Rows:
     """The batch with prompts that `prefill` has read in their rows."""
     left = packed.left - 1
     active = (left > 0) & ~_is_stop(tokens, eos)
@@ -90,6 +107,7 @@ def admit(rows: Rows, packed: Packed, fresh: list[KeysValues], tokens: jax.Array
         left=put(rows.left, left),
         active=put(rows.active, active),
         draws=jax.tree.map(put, rows.draws, packed.draws),
+        seen=put(rows.seen, seen),
     )
 
 
@@ -111,7 +129,10 @@ def decode_segment(
     def advance(carry: Carry) -> Carry:
         step, rows, made = carry
         hidden, cache = model.next_hidden(rows.last, rows.lengths, rows.cache)
-        tokens = pick_tokens(model.logits(hidden), rows.draws, rows.made)
+        logits = penalise(model.logits(hidden), rows.seen, rows.draws.repetition_penalty)
+        tokens = pick_tokens(logits, rows.draws, rows.made)
+        every, nowhere = jnp.arange(tokens.shape[0]), jnp.int32(logits.shape[1])
+        seen = rows.seen.at[every, jnp.where(rows.active, tokens, nowhere)].set(True, mode="drop")
         tokens = jnp.where(rows.active, tokens, NO_TOKEN)
         one = rows.active.astype(jnp.int32)
         left = rows.left - one
@@ -123,6 +144,7 @@ def decode_segment(
             left=left,
             active=rows.active & (left > 0) & ~_is_stop(tokens, eos),
             draws=rows.draws,
+            seen=seen,
         )
         return step + 1, rows, jax.lax.dynamic_update_slice(made, tokens[:, None], (0, step))
 

@@ -65,6 +65,8 @@ def pack(group: Sequence[Request], slots: Sequence[int], *, most: int) -> Packed
         seed=column([_word(request.sampling.seed) for request in group], np.int32, 0),
         item=column([_word(request.item) for request in group], np.int32, 0),
         sample=column([_word(request.sample) for request in group], np.int32, 0),
+        min_p=column([request.sampling.min_p for request in group], np.float32, 0),
+        repetition_penalty=column([request.sampling.repetition_penalty for request in group], np.float32, 1),
     )
     return Packed(
         tokens=jnp.asarray(tokens),

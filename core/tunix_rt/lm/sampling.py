@@ -12,16 +12,18 @@ _OUT = jnp.float32(-jnp.inf)
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen; temperature 0 is greedy, top_k 0 and top_p 1 do not restrict.
+    """How tokens are chosen; temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 do not restrict.
 
     A draw depends on (seed, item, sample) and the place in the output only, so the other rows of a
-    batch do not change it. Top-k is applied before top-p.
+    batch do not change it. The order is: repetition_penalty (1 is off), temperature, top_k, top_p, min_p.
     """
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:
@@ -30,6 +32,12 @@ class Sampling:
             raise ValueError(f"top_k is {self.top_k}; it must be 0 (no limit) or more.")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1.")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p is {self.min_p}; it must be in [0, 1].")
+        if not 1 <= self.repetition_penalty < float("inf"):
+            raise ValueError(
+                f"repetition_penalty is {self.repetition_penalty}; it must be finite and 1 (off) or more."
+            )
 
 
 class Draws(NamedTuple):
@@ -41,6 +49,23 @@ class Draws(NamedTuple):
     seed: jax.Array
     item: jax.Array
     sample: jax.Array
+    min_p: jax.Array
+    repetition_penalty: jax.Array
+
+
+def penalise(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:
+    """Logits (rows, vocabulary) with the positive ones of `seen` tokens divided by the row's penalty.
+
+    The negative ones are multiplied by it. seen (rows, vocabulary) bool; penalty (rows,), 1 changes
+    nothing. Keskar et al. 2019, section 4.1, in the form that is common for negative logits.
+    """
+
+    def apply() -> jax.Array:
+        factor = jnp.where(seen, penalty[:, None], jnp.float32(1))
+        return jnp.where(logits > 0, logits / factor, logits * factor)
+
+    penalised: jax.Array = jax.lax.cond(jnp.any(penalty != 1), apply, lambda: logits)
+    return penalised
 
 
 def pick_tokens(logits: jax.Array, draws: Draws, places: jax.Array) -> jax.Array:
@@ -52,6 +77,7 @@ def pick_tokens(logits: jax.Array, draws: Draws, places: jax.Array) -> jax.Array
         scaled = logits / jnp.where(warm, draws.temperature, jnp.float32(1))[:, None]
         limited = jnp.any(warm & ((draws.top_k > 0) | (draws.top_p < 1)))
         allowed = jax.lax.cond(limited, lambda: restrict(scaled, draws.top_k, draws.top_p), lambda: scaled)
+        allowed = drop_unlikely(allowed, draws.min_p)
         noise = jax.vmap(_noise, in_axes=(0, 0, 0, 0, None))(
             draws.seed, draws.item, draws.sample, places, logits.shape[1]
         )
@@ -73,6 +99,12 @@ def restrict(logits: jax.Array, top_k: jax.Array, top_p: jax.Array) -> jax.Array
     mass = jax.nn.softmax(logits, axis=-1)
     enough = _threshold(order, lambda in_set: jnp.sum(jnp.where(in_set, mass, 0), axis=1) >= top_p)
     return jnp.where((order >= enough) | (top_p >= 1)[:, None], logits, _OUT)
+
+
+def drop_unlikely(logits: jax.Array, min_p: jax.Array) -> jax.Array:
+    """Logits (rows, vocabulary) with -inf where a probability is below min_p (rows,) of the highest."""
+    least = jnp.max(logits, axis=-1) + jnp.log(min_p)  # the logarithm of 0 keeps everything
+    return jnp.where(logits >= least[:, None], logits, _OUT)
 
 
 def _threshold(order: jax.Array, holds: Callable[[jax.Array], jax.Array]) -> jax.Array:

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from tunix_rt.traces.arithmetic import ARITHMETIC, arithmetic_traces
 from tunix_rt.traces.arithmetic_config import arithmetic_config
+from tunix_rt.traces.eval_arithmetic import ARITHMETIC_EVAL
+from tunix_rt.traces.eval_edge_cases import EDGE_CASES_EVAL
+from tunix_rt.traces.eval_formatting import FORMATTING_EVAL
+from tunix_rt.traces.eval_multistep import MULTISTEP_EVAL
+from tunix_rt.traces.eval_units import UNITS_EVAL
 from tunix_rt.traces.golden import GOLDEN, GOLDEN_SIZE, golden_v2
+from tunix_rt.traces.questions import eval_set_traces
 from tunix_rt.traces.trace import Trace, TraceError, Violation
+
+EVAL_SETS = {
+    each.name: each
+    for each in (ARITHMETIC_EVAL, MULTISTEP_EVAL, UNITS_EVAL, FORMATTING_EVAL, EDGE_CASES_EVAL)
+}
+_DEFAULT_SIZE = 100
 
 
 def build(source: str, seed: int, size: int, config: Mapping[str, object] | None = None) -> list[Trace]:
@@ -22,6 +35,11 @@ def build(source: str, seed: int, size: int, config: Mapping[str, object] | None
 def source_names() -> tuple[str, ...]:
     """The names that `build` knows."""
     return tuple(sorted(_SOURCES))
+
+
+def default_size(source: str) -> int:
+    """How many traces are made where nobody says: a whole evaluation set, else a hundred."""
+    return EVAL_SETS[source].size if source in EVAL_SETS else _DEFAULT_SIZE
 
 
 def _golden(seed: int, size: int, config: Mapping[str, object]) -> list[Trace]:
@@ -44,4 +62,5 @@ def _arithmetic(seed: int, size: int, config: Mapping[str, object]) -> list[Trac
 _SOURCES: dict[str, Callable[[int, int, Mapping[str, object]], list[Trace]]] = {
     GOLDEN: _golden,
     ARITHMETIC: _arithmetic,
+    **{name: partial(eval_set_traces, made) for name, made in EVAL_SETS.items()},
 }

@@ -89,8 +89,8 @@ class Engine:
 
     def _generate(self, command: Generate) -> None:
         refused = self._residents.get(command.digest).add(command)
-        for number, message in refused:
-            self._send(ItemFailed(command.request, number, message))
+        for item, message in refused:
+            self._send(ItemFailed(command.request, item.number, message, item.sample))
         if len(refused) == len(command.items):
             self._send(Finished(command.request, 0, 0.0))
 

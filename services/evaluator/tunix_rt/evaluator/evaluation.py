@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,33 +15,59 @@ from tunix_rt.blobs.blobs import Blobs, store_file
 from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
 from tunix_rt.evaluator.messages import Finished, Item, ItemDone, ItemFailed
 from tunix_rt.evaluator.recorder import Recorder
-from tunix_rt.evaluator.results import failed_item, predictions_jsonl, scored_item, summarise
+from tunix_rt.evaluator.results import failed_item, predictions_jsonl, scored_item
 from tunix_rt.evaluator.spec import complete_spec, engine_decoding
 from tunix_rt.evaluator.subjects import (
     DatasetStore,
     contaminated_count,
     contamination,
     refuse_contamination,
+    require_examples,
     require_split,
     stored_scores,
 )
+from tunix_rt.evaluator.summary import summarise
+from tunix_rt.jobs.evaluation_spec import DEFAULT_EXAMPLE_SPLIT
 from tunix_rt.jobs.models import Subject, cached_model, resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store, persist
 from tunix_rt.jobs.worker import ClaimedJob
 from tunix_rt.rpc.errors import FailedPrecondition, Reason
 from tunix_rt.rpc.telemetry import get_logger
-from tunix_rt.traces.text import prompt_messages
+from tunix_rt.traces.few_shot import ExamplePool, few_shot_messages
 from tunix_rt.traces.trace import Trace
 from tunix_rt.v1 import job_service_pb2 as pb
 from tunix_rt.v1.artifact_pb2 import Artifact, File
+from tunix_rt.v1.dataset_pb2 import Dataset
 from tunix_rt.v1.evaluation_pb2 import EvaluationResult, EvaluationSpec, ItemScore
 
 T = TypeVar("T")
+Place = tuple[int, int]  # the position of an item in the split, and the number of the sample
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is to be generated: every sample of these items, perhaps with examples before the question."""
+
+    spec: EvaluationSpec
+    traces: Sequence[Trace]
+    pool: ExamplePool | None
+
+    def places(self) -> list[Place]:
+        """All places, by position."""
+        return [(at, sample) for at in range(len(self.traces)) for sample in range(self.spec.samples)]
+
+    def messages(self, trace: Trace) -> tuple[Mapping[str, str], ...]:
+        """The chat messages of an item. Raises ValueError for one that cannot be asked or scored."""
+        spec, examples = self.spec, self.spec.few_shot
+        if not trace.final_answer:
+            raise ValueError("there is no answer to score by")
+        drawn = self.pool.draw(trace, examples.count, seed=examples.seed) if self.pool else ()
+        return tuple(few_shot_messages(trace.prompt, drawn, spec.format, spec.system_prompt))
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Handles evaluations; items that an earlier attempt has stored are not generated again."""
+    """Handles evaluations; outputs that an earlier attempt has stored are not generated again."""
 
     registry: Any
     jobs: Any
@@ -69,57 +96,87 @@ class Evaluator:
         subject = await self._patiently(claimed, lambda: resolve_subject(self.registry, spec.subject))
         dataset = await self._patiently(claimed, lambda: datasets.get(spec.dataset))
         require_split(dataset, spec.split)
+        require_examples(dataset, spec)
         traces = await self._patiently(claimed, lambda: datasets.traces(dataset, spec.split))
         traces = traces[: spec.limit] if spec.limit else traces
         found = await self._patiently(claimed, lambda: contamination(subject, traces, datasets))
         if not found.clean and not spec.allow_contamination:
             refuse_contamination(found, spec.subject)
-        claimed.weights_digest, claimed.progress_total = subject.digest, len(traces)
-        scores, rate = await self._scores(claimed, spec, subject, traces)
+        claimed.weights_digest = subject.digest
+        task = _Task(spec, traces, await self._pool(claimed, spec, dataset, datasets))
+        claimed.progress_total = len(task.places())
+        scores, rate = await self._scores(claimed, task, subject)
         _require_some(scores)
         await self._store_predictions(claimed, scores)
-        return summarise(scores, tokens_per_second=rate, contaminated_count=contaminated_count(found))
+        train = await self._baseline_traces(claimed, spec, dataset, datasets)
+        return await asyncio.to_thread(
+            summarise,
+            scores,
+            traces,
+            spec=spec,
+            train=train,
+            tokens_per_second=rate,
+            contaminated_count=contaminated_count(found),
+        )
+
+    async def _pool(
+        self, claimed: ClaimedJob, spec: EvaluationSpec, dataset: Dataset, datasets: DatasetStore
+    ) -> ExamplePool | None:
+        if not spec.HasField("few_shot"):
+            return None
+        require_examples(dataset, spec)
+        traces = await self._patiently(claimed, lambda: datasets.traces(dataset, spec.few_shot.split))
+        return ExamplePool(traces)
+
+    async def _baseline_traces(
+        self, claimed: ClaimedJob, spec: EvaluationSpec, dataset: Dataset, datasets: DatasetStore
+    ) -> list[Trace]:
+        """What the rules without a model may learn from; nothing where the training split is evaluated."""
+        if spec.split == DEFAULT_EXAMPLE_SPLIT:
+            return []
+        return await self._patiently(claimed, lambda: datasets.traces(dataset, DEFAULT_EXAMPLE_SPLIT))
 
     async def _scores(
-        self, claimed: ClaimedJob, spec: EvaluationSpec, subject: Subject, traces: Sequence[Trace]
+        self, claimed: ClaimedJob, task: _Task, subject: Subject
     ) -> tuple[list[ItemScore], float]:
-        """The score of every item, and the tokens a second of those generated now."""
+        """The score of every output, and the tokens a second of those generated now."""
         known = await self._patiently(claimed, lambda: stored_scores(self.registry, claimed.name))
-        scores = {item.position: item for item in known}
+        scores = {(item.position, item.sample): item for item in known}
         claimed.progress = len(scores)
-        recorder = Recorder(self.jobs, claimed)
-        missing = [position for position in range(len(traces)) if position not in scores]
-        get_logger().info("evaluating", items=len(traces), stored=len(scores), weights=subject.digest)
-        async with recorder:
-            for position in [each for each in missing if not traces[each].final_answer]:
-                scores[position] = _failed(traces[position], position, "no answer to score by")
-                recorder.add(scores[position])
-            items = [_item(each, traces[each], spec) for each in missing if each not in scores]
-            rate = 0.0
+        missing = [place for place in task.places() if place not in scores]
+        get_logger().info(
+            "evaluating",
+            items=len(task.traces),
+            samples=task.spec.samples,
+            stored=len(scores),
+            weights=subject.digest,
+        )
+        rate = 0.0
+        async with Recorder(self.jobs, claimed) as recorder:
+            items = _items(task, missing, recorder, scores)
             if items:
                 directory = await self._patiently(
                     claimed, lambda: cached_model(self.blobs, subject, self.work)
                 )
                 model = EngineModel(directory, subject.digest)
-                rate = await self._generate(model, items, spec, traces, recorder, scores)
-        return [scores[position] for position in sorted(scores)], rate
+                rate = await self._generate(model, items, task, recorder, scores)
+        return [scores[place] for place in sorted(scores)], rate
 
     async def _generate(
         self,
         model: EngineModel,
         items: Sequence[Item],
-        spec: EvaluationSpec,
-        traces: Sequence[Trace],
+        task: _Task,
         recorder: Recorder,
-        scores: dict[int, ItemScore],
+        scores: dict[Place, ItemScore],
     ) -> float:
         rate = 0.0
-        decoding = engine_decoding(spec.decoding)
+        decoding = engine_decoding(task.spec.decoding)
         async with aclosing(self.engine.generate(model, items, decoding=decoding, stream=False)) as events:
             async for event in events:
                 if isinstance(event, ItemDone | ItemFailed):
-                    score = await asyncio.to_thread(_score, traces[event.item], event)
-                    scores[event.item] = score
+                    score = await asyncio.to_thread(_score, task.traces[event.item], event, task.spec)
+                    scores[event.item, event.sample] = score
                     recorder.add(score)
                 elif isinstance(event, Finished) and event.measured_seconds > 0:
                     rate = event.measured_tokens / event.measured_seconds
@@ -146,34 +203,50 @@ class Evaluator:
         return await persist(call, claimed.name, until=claimed.lease_lost)
 
 
-def _item(position: int, trace: Trace, spec: EvaluationSpec) -> Item:
-    messages = prompt_messages(trace.prompt, spec.format, spec.system_prompt)
-    return Item(position, messages=tuple(messages))
+def _items(
+    task: _Task, places: Sequence[Place], recorder: Recorder, scores: dict[Place, ItemScore]
+) -> list[Item]:
+    """The items for the engine; those that cannot be asked or scored are recorded as failed."""
+    items = []
+    for position, samples in groupby(places, key=lambda place: place[0]):
+        trace = task.traces[position]
+        try:
+            messages = task.messages(trace)
+        except ValueError as error:
+            for place in samples:
+                scores[place] = _failed(trace, place, str(error))
+                recorder.add(scores[place])
+            continue
+        items += [Item(position, messages=messages, sample=sample) for _, sample in samples]
+    return items
 
 
-def _score(trace: Trace, event: ItemDone | ItemFailed) -> ItemScore:
+def _score(trace: Trace, event: ItemDone | ItemFailed, spec: EvaluationSpec) -> ItemScore:
+    place = (event.item, event.sample)
     if isinstance(event, ItemFailed):
-        return _failed(trace, event.item, event.message)
+        return _failed(trace, place, event.message)
     try:
-        return scored_item(trace, event.item, event)
+        return scored_item(trace, event, spec)
     except ValueError as error:  # an answer type or a text that the scorer refuses
-        return _failed(trace, event.item, f"cannot be scored: {error}")
+        return _failed(trace, place, f"cannot be scored: {error}")
 
 
-def _failed(trace: Trace, position: int, why: str) -> ItemScore:
-    get_logger().warning("item failed", item=trace.id, position=position, error=why)
-    return failed_item(trace, position)
+def _failed(trace: Trace, place: Place, why: str) -> ItemScore:
+    position, sample = place
+    get_logger().warning("item failed", item=trace.id, position=position, sample=sample, error=why)
+    return failed_item(trace, position, sample)
 
 
 def _require_some(scores: Sequence[ItemScore]) -> None:
     """Raises FailedPrecondition, reason LIMIT_EXCEEDED, if no item at all could be generated and scored."""
     if all(score.outcome == ItemScore.FAILED for score in scores):
+        count = len({score.trace_id for score in scores})
         raise FailedPrecondition(
             Reason.LIMIT_EXCEEDED,
-            f"None of the {len(scores)} items could be generated and scored: a prompt and "
+            f"None of the {count} items could be generated and scored: a prompt and "
             "`decoding.max_tokens` together must fit the model's context, and an item needs an answer. "
             "The evaluator's log names the fault of each.",
-            {"count": len(scores)},
+            {"count": count},
         )
 
 

@@ -10,25 +10,34 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Decoding:
-    """How text is generated; temperature 0 is greedy, top_k 0 and top_p 1 do not restrict."""
+    """How text is generated; temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 do not restrict.
+
+    repetition_penalty 1 is off. Each of the `stop` texts ends an output outside of its reasoning; the
+    text from there on is left out.
+    """
 
     max_tokens: int
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Item:
     """A prompt: chat messages, or token ids where `messages` is empty.
 
-    `number` names it among the items of its request and, with the seed, fixes its random draws.
+    `number` and `sample` name it among the items of its request and, with the seed, fix its random
+    draws.
     """
 
     number: int
     messages: tuple[Mapping[str, str], ...] = ()
     tokens: tuple[int, ...] = ()
+    sample: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,14 +99,15 @@ class Text:
     item: int
     text: str
     completion_tokens: int
+    sample: int = 0
 
 
 @dataclass(frozen=True)
 class ItemDone:
-    """From the engine: an item has ended with `stop` or `length`.
+    """From the engine: an item has ended with `stop` (a stop token or text) or `length`.
 
     `text` is what no `Text` has carried. The latency runs from the item's start in the engine to its
-    last token; the stop token is not counted.
+    last token; the stop token is not counted, the tokens of a stop text are.
     """
 
     request: str
@@ -107,6 +117,7 @@ class ItemDone:
     prompt_tokens: int
     completion_tokens: int
     latency_seconds: float
+    sample: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,7 @@ class ItemFailed:
     request: str
     item: int
     message: str
+    sample: int = 0
 
 
 @dataclass(frozen=True)
@@ -175,7 +187,8 @@ def _decode(line: bytes) -> Command | Event:
         record = json.loads(line)
         kind = _KINDS[record.pop("kind")]
         if kind is Generate:
-            record["decoding"] = Decoding(**record["decoding"])
+            decoding = record["decoding"]
+            record["decoding"] = Decoding(**{**decoding, "stop": tuple(decoding["stop"])})
             record["items"] = tuple(_item(each) for each in record["items"])
         if set(record) != {each.name for each in fields(kind)}:
             raise ValueError("fields are missing or unknown")
@@ -186,4 +199,4 @@ def _decode(line: bytes) -> Command | Event:
 
 
 def _item(record: Mapping[str, Any]) -> Item:
-    return Item(record["number"], tuple(record["messages"]), tuple(record["tokens"]))
+    return Item(record["number"], tuple(record["messages"]), tuple(record["tokens"]), record["sample"])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunix_rt.evaluator.compilations import Compilations
 from tunix_rt.evaluator.messages import Decoding, Event, Finished, Generate, Item, ItemDone, Text
 from tunix_rt.evaluator.scheduler import Prompt, Scheduler
-from tunix_rt.evaluator.text_stream import TextStream
+from tunix_rt.evaluator.stop_texts import StoppedText, ends_in_reasoning
 from tunix_rt.lm.decoding import BatchDecoder, Progress
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.packing import Request
@@ -19,6 +19,8 @@ from tunix_rt.lm.render import render_prompt
 from tunix_rt.lm.sampling import Sampling
 from tunix_rt.lm.tokenizer import Tokenizer
 from tunix_rt.lm.weights import load_model
+
+_TAIL_TOKENS = 32  # enough to hold a tag that opens reasoning
 
 
 class NoRoomError(Exception):
@@ -40,9 +42,8 @@ class _Row:
     """A running prompt."""
 
     prompt: Prompt
-    text: TextStream
+    text: StoppedText
     started: float
-    tokens: int = field(default=0)
 
 
 class Resident:
@@ -61,19 +62,19 @@ class Resident:
         """Whether a prompt waits or runs."""
         return bool(self._jobs)
 
-    def add(self, command: Generate) -> list[tuple[int, str]]:
-        """Queues the items; returns the number of each that cannot be run, with why.
+    def add(self, command: Generate) -> list[tuple[Item, str]]:
+        """Queues the items; returns each that cannot be run, with why.
 
         Raises ModelError if the model has no chat template or it refuses the messages.
         """
         prompts, refused = [], []
         for item in command.items:
-            prompt = Prompt(command.request, item.number, self._tokens(item))
+            prompt = Prompt(command.request, item.number, self._tokens(item), item.sample)
             try:
                 self._decoder.check(_request(prompt, command.decoding))
                 prompts.append(prompt)
             except ValueError as error:
-                refused.append((item.number, str(error)))
+                refused.append((item, str(error)))
         self._scheduler.add(command.request, prompts)
         if prompts:
             self._jobs[command.request] = _Job(command.decoding, command.stream)
@@ -97,36 +98,44 @@ class Resident:
             for job in self._jobs.values():
                 job.seconds += measured
         for each in progress:
-            row = self._rows[each.handle]
-            job = self._jobs[row.prompt.request]
-            job.tokens += len(each.tokens) if measured is not None else 0
-            yield from self._tell(each, row, job, now)
+            row = self._rows.get(each.handle)
+            if row is not None:  # a stop text has not ended it in this round
+                yield from self._tell(each, row, measured=measured is not None, now=now)
 
     def _admit(self, now: float) -> list[Progress]:
         prompts = self._scheduler.take(self._decoder.free)
         requests = [_request(prompt, self._jobs[prompt.request].decoding) for prompt in prompts]
         progress = self._decoder.prefill(requests)
         for prompt, first in zip(prompts, progress, strict=True):
-            self._rows[first.handle] = _Row(prompt, TextStream(self._tokenizer.decode), now)
+            self._rows[first.handle] = _Row(prompt, self._text(prompt), now)
         return progress
 
-    def _tell(self, progress: Progress, row: _Row, job: _Job, now: float) -> Iterator[Event]:
-        request, number = row.prompt.request, row.prompt.number
-        row.tokens += len(progress.tokens)
+    def _text(self, prompt: Prompt) -> StoppedText:
+        decode, stop = self._tokenizer.decode, self._jobs[prompt.request].decoding.stop
+        begun = bool(stop) and ends_in_reasoning(decode(prompt.tokens[-_TAIL_TOKENS:]))
+        return StoppedText(decode, stop, in_reasoning=begun)
+
+    def _tell(self, progress: Progress, row: _Row, *, measured: bool, now: float) -> Iterator[Event]:
+        request, number, sample = row.prompt.request, row.prompt.number, row.prompt.sample
+        job, before = self._jobs[request], row.text.count
         text = row.text.add(progress.tokens) if job.stream else row.text.keep(progress.tokens)
-        if not progress.finish_reason:
+        job.tokens += row.text.count - before if measured else 0
+        if not progress.finish_reason and not row.text.stopped:
             if text:
-                yield Text(request, number, text, row.tokens)
+                yield Text(request, number, text, row.text.count, sample)
             return
+        text += row.text.finish()
+        self._decoder.cancel(progress.handle)
         del self._rows[progress.handle]
         yield ItemDone(
             request,
             number,
-            text + row.text.finish(),
-            progress.finish_reason,
+            text,
+            "stop" if row.text.stopped else progress.finish_reason,
             prompt_tokens=len(row.prompt.tokens),
-            completion_tokens=row.tokens,
+            completion_tokens=row.text.count,
             latency_seconds=round(now - row.started, 6),
+            sample=sample,
         )
         if self._scheduler.retire(request):
             del self._jobs[request]
@@ -189,5 +198,14 @@ class Residents:
 
 
 def _request(prompt: Prompt, decoding: Decoding) -> Request:
-    sampling = Sampling(decoding.temperature, decoding.top_k, decoding.top_p, decoding.seed)
-    return Request(prompt.tokens, decoding.max_tokens, sampling=sampling, item=prompt.number)
+    sampling = Sampling(
+        temperature=decoding.temperature,
+        top_k=decoding.top_k,
+        top_p=decoding.top_p,
+        seed=decoding.seed,
+        min_p=decoding.min_p,
+        repetition_penalty=decoding.repetition_penalty,
+    )
+    return Request(
+        prompt.tokens, decoding.max_tokens, sampling=sampling, item=prompt.number, sample=prompt.sample
+    )

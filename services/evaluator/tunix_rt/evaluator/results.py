@@ -1,20 +1,18 @@
-"""Item scores, and the result that they add up to; pure."""
+"""The score of an output, and outputs as lines of a file; pure."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from google.protobuf.duration_pb2 import Duration
 
+from tunix_rt.answers.reasoning import check_reasoning
 from tunix_rt.answers.score import ItemOutcome, score_output
 from tunix_rt.evaluator.messages import ItemDone
-from tunix_rt.stats.intervals import wilson
 from tunix_rt.traces.trace import Trace
-from tunix_rt.v1.evaluation_pb2 import EvaluationResult, ItemScore, OutcomeCounts, Score
+from tunix_rt.v1.evaluation_pb2 import EvaluationSpec, ItemScore
 
-CONFIDENCE = 0.95
 _OUTCOMES = {
     "correct": ItemScore.CORRECT,
     "wrong": ItemScore.WRONG,
@@ -29,17 +27,25 @@ def outcome_value(outcome: ItemOutcome) -> ItemScore.Outcome.ValueType:
     return _OUTCOMES[outcome.outcome]
 
 
-def scored_item(trace: Trace, position: int, done: ItemDone) -> ItemScore:
-    """The score of a generated item. `done.text` is its whole output."""
+def scored_item(trace: Trace, done: ItemDone, spec: EvaluationSpec) -> ItemScore:
+    """The score of a generated output of an item. `done.text` is the whole output."""
     outcome = score_output(
-        done.text, trace.final_answer, trace.answer_type, trace.aliases, done.finish_reason
+        done.text,
+        trace.final_answer,
+        trace.answer_type,
+        trace.aliases,
+        done.finish_reason,
+        format=spec.format,
+        pattern=spec.answer_pattern,
     )
-    item = _item(trace, position)
+    reasoning = check_reasoning(done.text, outcome.extracted, spec.format)
+    item = _item(trace, done.item, done.sample)
     item.output = done.text
     item.extracted_answer = outcome.extracted or ""
     item.rule = outcome.rule if outcome.extracted is not None else ""
     item.outcome = outcome_value(outcome)
-    item.score = outcome.score
+    item.score, item.strict_score = outcome.score, outcome.strict_score
+    item.step_count, item.true_step_count = reasoning.steps, reasoning.true_steps
     item.prompt_tokens = done.prompt_tokens
     item.completion_tokens = done.completion_tokens
     item.finish_reason = done.finish_reason
@@ -47,62 +53,21 @@ def scored_item(trace: Trace, position: int, done: ItemDone) -> ItemScore:
     return item
 
 
-def failed_item(trace: Trace, position: int) -> ItemScore:
-    """The score of an item that could not be generated or scored."""
-    item = _item(trace, position)
+def failed_item(trace: Trace, position: int, sample: int) -> ItemScore:
+    """The score of an output that could not be generated or scored."""
+    item = _item(trace, position, sample)
     item.outcome = ItemScore.FAILED
     return item
 
 
-def score_of(correct: int, count: int) -> Score:
-    """The share of correct items with its Wilson interval."""
-    interval = wilson(correct, count, confidence=CONFIDENCE)
-    return Score(
-        mean=correct / count,
-        low=interval.low,
-        high=interval.high,
-        confidence=CONFIDENCE,
-        count=count,
-        method="wilson",
-    )
-
-
-def summarise(
-    items: Sequence[ItemScore], *, tokens_per_second: float, contaminated_count: int
-) -> EvaluationResult:
-    """The result of all items of an evaluation.
-
-    `tokens_per_second` is the engine's rate over the rounds in which nothing was compiled, 0 if there
-    were none. Items a second follow from it and the mean number of tokens of an item, because items
-    that begin in a measured round and end in another one have no rate of their own.
-    """
-    outcomes = Counter(item.outcome for item in items)
-    count, tokens = len(items), sum(item.completion_tokens for item in items)
-    return EvaluationResult(
-        score=score_of(outcomes[ItemScore.CORRECT], count),
-        outcomes=OutcomeCounts(
-            correct=outcomes[ItemScore.CORRECT],
-            wrong=outcomes[ItemScore.WRONG],
-            no_answer=outcomes[ItemScore.NO_ANSWER],
-            truncated=outcomes[ItemScore.TRUNCATED],
-            failed=outcomes[ItemScore.FAILED],
-        ),
-        extracted_rate=sum(bool(item.extracted_answer) for item in items) / count,
-        stopped_rate=sum(item.finish_reason == "stop" for item in items) / count,
-        completion_tokens=tokens,
-        tokens_per_second=tokens_per_second,
-        items_per_second=tokens_per_second * count / tokens if tokens else 0.0,
-        contaminated_count=contaminated_count,
-    )
-
-
 def predictions_jsonl(items: Iterable[ItemScore]) -> bytes:
-    """One line an item, by position; the same bytes for the same outputs, so without latencies."""
+    """One line an output, by position and sample; without latencies, so equal outputs give equal bytes."""
     lines = []
-    for item in sorted(items, key=lambda each: each.position):
+    for item in sorted(items, key=lambda each: (each.position, each.sample)):
         record = {
             "id": item.trace_id,
             "position": item.position,
+            "sample": item.sample,
             "prompt": item.prompt,
             "prediction": item.output,
             "expected_answer": item.expected_answer,
@@ -110,6 +75,7 @@ def predictions_jsonl(items: Iterable[ItemScore]) -> bytes:
             "rule": item.rule,
             "outcome": ItemScore.Outcome.Name(item.outcome),
             "score": item.score,
+            "strict_score": item.strict_score,
             "prompt_tokens": item.prompt_tokens,
             "completion_tokens": item.completion_tokens,
             "finish_reason": item.finish_reason,
@@ -118,9 +84,13 @@ def predictions_jsonl(items: Iterable[ItemScore]) -> bytes:
     return "".join(lines).encode()
 
 
-def _item(trace: Trace, position: int) -> ItemScore:
+def _item(trace: Trace, position: int, sample: int) -> ItemScore:
     return ItemScore(
-        trace_id=trace.id, position=position, prompt=trace.prompt, expected_answer=trace.final_answer
+        trace_id=trace.id,
+        position=position,
+        sample=sample,
+        prompt=trace.prompt,
+        expected_answer=trace.final_answer,
     )
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt of a request, as tokens; `number` names it in the request."""
+    """A prompt of a request, as tokens; `number` and `sample` name it in the request."""
 
     request: str
     number: int
     tokens: tuple[int, ...]
+    sample: int = 0
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Scheduler:
         if request in self._lines:
             raise ValueError(f"request {request} is queued already")
         if prompts:
-            ordered = sorted(prompts, key=lambda prompt: (-len(prompt.tokens), prompt.number))
+            ordered = sorted(prompts, key=lambda each: (-len(each.tokens), each.number, each.sample))
             self._lines[request] = _Line(deque(ordered))
 
     def take(self, free: int) -> list[Prompt]:

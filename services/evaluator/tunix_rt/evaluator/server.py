@@ -14,12 +14,12 @@ import grpc
 from tunix_rt.answers.score import score_output
 from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.blobs.open import open_blobs
-from tunix_rt.evaluator import results, spec
+from tunix_rt.evaluator import results, spec, summary
 from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
 from tunix_rt.evaluator.evaluation import Evaluator
 from tunix_rt.evaluator.messages import Item, ItemDone, ItemFailed, Text
 from tunix_rt.evaluator.settings import Settings
-from tunix_rt.evaluator.subjects import DatasetStore, require_split
+from tunix_rt.evaluator.subjects import DatasetStore, require_examples, require_split
 from tunix_rt.jobs.evaluation_spec import complete_decoding
 from tunix_rt.jobs.models import cached_model, resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer
@@ -32,7 +32,7 @@ from tunix_rt.traces.text import DEFAULT_FORMAT, prompt_messages
 from tunix_rt.v1 import evaluator_service_pb2 as pb
 from tunix_rt.v1 import job_service_pb2 as job_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
-from tunix_rt.v1.evaluation_pb2 import Evaluation, ItemScore
+from tunix_rt.v1.evaluation_pb2 import Evaluation
 from tunix_rt.v1.evaluator_service_pb2_grpc import (
     EvaluatorServiceServicer,
     add_EvaluatorServiceServicer_to_server,
@@ -60,7 +60,9 @@ class EvaluatorServicer(EvaluatorServiceServicer):
         spec.check_create(request)
         complete = spec.complete_spec(request.evaluation.spec)
         await resolve_subject(self._registry, complete.subject)
-        require_split(await self._datasets.get(complete.dataset), complete.split)
+        dataset = await self._datasets.get(complete.dataset)
+        require_split(dataset, complete.split)
+        require_examples(dataset, complete)
         job = job_pb.Job(
             name=f"evaluations/{request.evaluation_id}",
             evaluation=complete,
@@ -182,5 +184,6 @@ def _score_answers(request: pb.ScoreAnswersRequest) -> pb.ScoreAnswersResponse:
                 rule=outcome.rule if found else "",
             )
         )
-    correct = sum(each.outcome == ItemScore.CORRECT for each in scored)
-    return pb.ScoreAnswersResponse(scored_answers=scored, score=results.score_of(correct, len(scored)))
+    return pb.ScoreAnswersResponse(
+        scored_answers=scored, score=summary.share_score([each.score for each in scored])
+    )

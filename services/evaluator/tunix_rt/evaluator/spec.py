@@ -44,6 +44,9 @@ def engine_decoding(decoding: evaluation_pb2.Decoding) -> Decoding:
         top_k=decoding.top_k,
         top_p=decoding.top_p,
         seed=decoding.seed,
+        min_p=decoding.min_p,
+        repetition_penalty=decoding.repetition_penalty,
+        stop=tuple(decoding.stop),
     )
 
 

@@ -16,6 +16,7 @@ from tunix_rt.traces.jsonl import read_canonical
 from tunix_rt.traces.trace import Trace
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 from tunix_rt.v1.dataset_pb2 import Dataset
+from tunix_rt.v1.evaluation_pb2 import EvaluationSpec
 
 _SHOWN_EXAMPLES = 3
 _PAGE = 500
@@ -60,6 +61,20 @@ def require_split(dataset: Dataset, split: str) -> int:
         f"Dataset `{dataset.name}` has no traces in split `{split[:100]}`. Its splits are {known}.",
         {"resource": dataset.name, "split": split},
     )
+
+
+def require_examples(dataset: Dataset, spec: EvaluationSpec) -> None:
+    """Raises FailedPrecondition, reason SPLIT_EMPTY, if the split of the examples has too few traces."""
+    if not spec.HasField("few_shot"):
+        return
+    split, wanted = spec.few_shot.split, spec.few_shot.count
+    count = require_split(dataset, split)
+    if count < wanted:
+        raise FailedPrecondition(
+            Reason.SPLIT_EMPTY,
+            f"Split `{split}` of `{dataset.name}` has {count} traces, too few for {wanted} examples.",
+            {"resource": dataset.name, "split": split},
+        )
 
 
 async def contamination(subject: Subject, items: Sequence[Trace], datasets: DatasetStore) -> Contamination:

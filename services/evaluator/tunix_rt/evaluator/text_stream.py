@@ -29,11 +29,6 @@ class TextStream:
         self._context, self._given = self._given, len(self._ids)
         return text
 
-    def keep(self, ids: Sequence[int]) -> str:
-        """Takes new ids whose text only `finish` is to return."""
-        self._ids.extend(ids)
-        return ""
-
     def finish(self) -> str:
         """The rest of the text, broken characters and all."""
         text = self._new_text()

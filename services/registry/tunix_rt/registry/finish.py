@@ -14,7 +14,7 @@ from tunix_rt.registry.lifecycle import Move, Outcome, State, on_finish
 from tunix_rt.registry.moves import apply_move, exhausted
 from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import InvalidArgument
-from tunix_rt.v1 import job_service_pb2, run_pb2
+from tunix_rt.v1 import evaluation_pb2, job_service_pb2, run_pb2
 
 
 async def finish(
@@ -32,7 +32,7 @@ async def finish(
         raise queue.lease_lost(row, request.attempt)
     outcome = _outcome(request, row)
     if outcome is Outcome.RESULT:
-        await (_keep_run(tx, request) if row["kind"] == "run" else _keep_evaluation(tx, request))
+        await (_keep_run(tx, request) if row["kind"] == "run" else _keep_evaluation(tx, request, row))
     move = on_finish(queue.life(row), outcome)
     await apply_move(tx, row, move, error=_error(request, row, move), now=now)
     await tx.execute(
@@ -84,15 +84,20 @@ async def _keep_run(tx: Transaction, request: job_service_pb2.FinishJobRequest) 
     )
 
 
-async def _keep_evaluation(tx: Transaction, request: job_service_pb2.FinishJobRequest) -> None:
+async def _keep_evaluation(tx: Transaction, request: job_service_pb2.FinishJobRequest, job: Row) -> None:
     result = request.evaluation
+    samples = evaluation_pb2.EvaluationSpec.FromString(job["spec"]).samples or 1
     stored = await tx.one(
-        "SELECT count(*) AS count FROM item_scores WHERE evaluation = %(name)s", name=request.name
+        "SELECT count(*) AS outputs, count(DISTINCT trace_id) AS items FROM item_scores"
+        " WHERE evaluation = %(name)s",
+        name=request.name,
     )
     assert stored is not None
-    if result.score.count < 1 or result.score.count != stored["count"]:
+    count = result.score.count
+    if count < 1 or (count, count * samples) != (stored["items"], stored["outputs"]):
         text = (
-            f"is {result.score.count}, but {stored['count']} item scores are stored. Record them all first."
+            f"is {count}, but the scores of {stored['outputs']} outputs of {stored['items']} items are stored"
+            f" at {samples} an item. Record them all first."
         )
         raise InvalidArgument.of("evaluation.score.count", text)
     if not 0 <= result.score.low <= result.score.mean <= result.score.high <= 1:

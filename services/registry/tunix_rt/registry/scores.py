@@ -60,19 +60,20 @@ async def list_page(
 async def record_items(
     tx: Transaction, request: job_service_pb2.RecordItemScoresRequest
 ) -> job_service_pb2.RecordItemScoresResponse:
-    """Stores the scores of some items; those of items that are stored already are replaced."""
+    """Stores the scores of some outputs; those of outputs that are stored already are replaced."""
     names.require(request.name, names.EVALUATION, "name")
     _check_items(request.item_scores)
     await queue.hold(tx, request.name, request.attempt)
-    items = sorted(request.item_scores, key=lambda item: item.trace_id)
+    items = sorted(request.item_scores, key=lambda item: (item.trace_id, item.sample))
     await tx.execute(
-        "INSERT INTO item_scores (evaluation, trace_id, position, outcome, score, item)"
-        " SELECT %(name)s, * FROM unnest(%(ids)s::text[], %(positions)s::bigint[], %(outcomes)s::smallint[],"
-        " %(scores)s::float8[], %(items)b::bytea[])"
-        " ON CONFLICT (evaluation, trace_id) DO UPDATE SET position = excluded.position,"
+        "INSERT INTO item_scores (evaluation, trace_id, sample, position, outcome, score, item)"
+        " SELECT %(name)s, * FROM unnest(%(ids)s::text[], %(samples)s::integer[], %(positions)s::bigint[],"
+        " %(outcomes)s::smallint[], %(scores)s::float8[], %(items)b::bytea[])"
+        " ON CONFLICT (evaluation, trace_id, sample) DO UPDATE SET position = excluded.position,"
         " outcome = excluded.outcome, score = excluded.score, item = excluded.item",
         name=request.name,
         ids=[item.trace_id for item in items],
+        samples=[item.sample for item in items],
         positions=[item.position for item in items],
         outcomes=[int(item.outcome) for item in items],
         scores=[item.score for item in items],
@@ -88,29 +89,31 @@ async def record_items(
 async def list_items(
     tx: Transaction, request: registry_service_pb2.ListItemScoresRequest
 ) -> registry_service_pb2.ListItemScoresResponse:
-    """A page of item scores by position."""
+    """A page of item scores by position and sample."""
     name = names.require(request.evaluation, names.EVALUATION, "evaluation")
     if await tx.one("SELECT 1 AS one FROM evaluations WHERE name = %(name)s", name=name) is None:
         raise NotFound(name)
     size = page_size(request.page_size)
-    position, trace_id = decode_token(request.page_token, [name], 2) or (-1, "")
+    position, trace_id, sample = decode_token(request.page_token, [name], 3) or (-1, "", 0)
     rows = await tx.all(
         within_bytes(
-            "SELECT position, trace_id, item FROM item_scores WHERE evaluation = %(name)s"
-            " AND (position, trace_id) > (%(position)s, %(trace_id)s)"
-            " ORDER BY position, trace_id LIMIT %(limit)s",
-            order="position, trace_id",
+            "SELECT position, trace_id, sample, item FROM item_scores WHERE evaluation = %(name)s"
+            " AND (position, trace_id, sample) > (%(position)s, %(trace_id)s, %(sample)s)"
+            " ORDER BY position, trace_id, sample LIMIT %(limit)s",
+            order="position, trace_id, sample",
             payload="item",
         ),
         name=name,
         position=int(position),
         trace_id=trace_id,
+        sample=int(sample),
         limit=size + 1,
     )
     kept, more = cut(rows, size)
+    last = [kept[-1][key] for key in ("position", "trace_id", "sample")] if more else []
     return registry_service_pb2.ListItemScoresResponse(
         item_scores=[evaluation_pb2.ItemScore.FromString(row["item"]) for row in kept],
-        next_page_token=encode_token([kept[-1]["position"], kept[-1]["trace_id"]], [name]) if more else "",
+        next_page_token=encode_token(last, [name]) if more else "",
     )
 
 
@@ -122,20 +125,26 @@ def _check_items(items: Sequence[evaluation_pb2.ItemScore]) -> None:
             {"limit": MAX_ITEMS, "value": len(items)},
         )
     found: list[Violation] = []
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, int], int] = {}
     for index, item in enumerate(items):
-        field = f"item_scores[{index}]"
+        field, key = f"item_scores[{index}]", (item.trace_id, item.sample)
         if not item.trace_id or not item.trace_id.isprintable():
             found.append(Violation(f"{field}.trace_id", "is required and must be printable."))
-        elif item.trace_id in seen:
-            text = f"is `{item.trace_id}`, as in item_scores[{seen[item.trace_id]}]; send each item once."
+        elif key in seen:
+            text = f"is `{item.trace_id}`, as in item_scores[{seen[key]}]; send each sample of an item once."
             found.append(Violation(f"{field}.trace_id", text))
-        seen.setdefault(item.trace_id, index)
+        seen.setdefault(key, index)
         if item.position < 0:
             found.append(Violation(f"{field}.position", f"is {item.position}; it must not be negative."))
+        if item.sample < 0:
+            found.append(Violation(f"{field}.sample", f"is {item.sample}; it must not be negative."))
         if not item.outcome:
             found.append(Violation(f"{field}.outcome", "is required."))
-        if not 0 <= item.score <= 1:
-            found.append(Violation(f"{field}.score", f"is {item.score:g}; it must be in [0, 1]."))
+        for name in ("score", "strict_score"):
+            if not 0 <= (value := getattr(item, name)) <= 1:
+                found.append(Violation(f"{field}.{name}", f"is {value:g}; it must be in [0, 1]."))
+        if not 0 <= item.true_step_count <= item.step_count:
+            text = f"is {item.true_step_count} of {item.step_count} steps."
+            found.append(Violation(f"{field}.true_step_count", text))
     if found:
         raise InvalidArgument(found[:100])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from tunix_rt.jobs.evaluation_spec import DEFAULT_SPLIT
+from tunix_rt.jobs.evaluation_spec import DEFAULT_EXAMPLE_SPLIT, DEFAULT_SPLIT
 from tunix_rt.registry import datasets, subjects
 from tunix_rt.registry.database import Transaction
 from tunix_rt.rpc import names
@@ -45,7 +45,7 @@ async def check_run(tx: Transaction, spec: run_pb2.RunSpec, field: str) -> None:
     _check_split(dataset, spec.train_split or "train", f"{field}.train_split")
     for index, each in enumerate(spec.evaluate_after):
         target = await datasets.get_sealed(tx, each.dataset)
-        _check_split(target, each.split or DEFAULT_SPLIT, f"{field}.evaluate_after[{index}].split")
+        _check_splits(target, each, f"{field}.evaluate_after[{index}]")
 
 
 async def check_evaluation(
@@ -60,8 +60,14 @@ async def check_evaluation(
     )
     await subjects.weights_digest(tx, spec.subject)
     dataset = await datasets.get_sealed(tx, spec.dataset)
-    _check_split(dataset, spec.split or DEFAULT_SPLIT, f"{field}.split")
+    _check_splits(dataset, spec, field)
     return dataset
+
+
+def _check_splits(dataset: dataset_pb2.Dataset, spec: evaluation_pb2.EvaluationSpec, field: str) -> None:
+    _check_split(dataset, spec.split or DEFAULT_SPLIT, f"{field}.split")
+    if spec.HasField("few_shot"):
+        _check_split(dataset, spec.few_shot.split or DEFAULT_EXAMPLE_SPLIT, f"{field}.few_shot.split")
 
 
 def _check_split(dataset: dataset_pb2.Dataset, name: str, field: str) -> None:

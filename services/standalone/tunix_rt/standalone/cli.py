@@ -40,7 +40,9 @@ ENTRIES = (
         "Import a model, build datasets, evaluate, train, evaluate again, rank and compare.",
     ),
     Entry("models", "model_commands", "app", "Import, list and download models."),
-    Entry("datasets", "dataset_commands", "app", "Create, list and show datasets of reasoning traces."),
+    Entry(
+        "datasets", "dataset_commands", "app", "Create, check, list and show datasets of reasoning traces."
+    ),
     Entry("train", "train_command", "train", "Fine-tune a model on a dataset and follow the run live."),
     Entry("runs", "run_commands", "app", "List, show, watch and cancel training runs."),
     Entry(

@@ -1,15 +1,16 @@
-"""`datasets create`, `list` and `show`."""
+"""`datasets create`, `validate`, `list` and `show`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunix_rt.rpc.errors import InvalidArgument, Violation
 from tunix_rt.standalone.connection import CALL_SECONDS, connect
-from tunix_rt.standalone.dataset_sources import from_file, from_generator
+from tunix_rt.standalone.dataset_sources import default_splits, from_dataset, from_file, from_generator
 from tunix_rt.standalone.dataset_upload import DatasetPlan, upload_dataset
 from tunix_rt.standalone.options import GatewayOption, JsonOption, LimitOption, parse_splits, parse_values
 from tunix_rt.standalone.output import console, message_dict, print_json
@@ -19,7 +20,10 @@ from tunix_rt.standalone.views import dataset_table, fields_table, size_text, ti
 from tunix_rt.v1 import dataset_pb2 as dataset_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 
-app = typer.Typer(help="Create, list and show datasets of reasoning traces.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from tunix_rt.traces.set_check import SetReport
+
+app = typer.Typer(help="Create, check, list and show datasets of reasoning traces.", no_args_is_help=True)
 
 
 @app.command()
@@ -27,16 +31,28 @@ def create(
     name: Annotated[str, typer.Argument(help="The dataset's id, such as golden-v2.", metavar="NAME")],
     *,
     generator: Annotated[
-        str, typer.Option("--generator", help="Make the traces: golden@2 or arithmetic@1.")
+        str,
+        typer.Option(
+            "--generator",
+            help="Make the traces: golden@2, arithmetic@1, or an evaluation set: arithmetic-eval@1, "
+            "multistep-eval@1, units-eval@1, formatting-eval@1, edge-cases-eval@1.",
+        ),
     ] = "",
     file: Annotated[Path | None, typer.Option("--file", help="Take the traces of a JSONL file.")] = None,
-    size: Annotated[int, typer.Option("--size", help="How many traces the generator makes.")] = 100,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", help="How many traces; else a whole evaluation set, or 100 of others."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="The generator's seed.")] = 42,
     config: Annotated[
         list[str] | None, typer.Option("--config", help="A setting of the generator, key=value; repeatable.")
     ] = None,
     splits: Annotated[
-        str, typer.Option("--splits", help="Shares, such as train=0.8,validation=0.1,test=0.1.")
+        str,
+        typer.Option(
+            "--splits",
+            help="Shares, such as train=0.8,validation=0.1,test=0.1. (test=1 for an evaluation set)",
+        ),
     ] = "",
     split_seed: Annotated[int, typer.Option("--split-seed", help="The seed of the assignment.")] = 0,
     description: Annotated[str, typer.Option("--description")] = "",
@@ -49,7 +65,7 @@ def create(
         raise InvalidArgument(
             [Violation("generator", "excludes `file`; give exactly one of --generator, --file.")]
         )
-    shares = parse_splits(splits)
+    shares = parse_splits(splits or default_splits(generator))
     with spinner(f"Reading {file}" if file else f"Making traces with {generator}", quiet=json):
         if file:
             source, traces = from_file(file)
@@ -65,6 +81,39 @@ def create(
     else:
         console.print(f"Sealed [bold]{made.name}[/]")
         console.print(fields_table(_facts(made)))
+
+
+@app.command()
+def validate(
+    name: Annotated[str, typer.Argument(help="The dataset; else give --file.", metavar="NAME")] = "",
+    *,
+    file: Annotated[Path | None, typer.Option("--file", help="Check the records of a JSONL file.")] = None,
+    split: Annotated[str, typer.Option("--split", help="Only this split of the dataset.")] = "",
+    gateway: GatewayOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check that the items of a set can be scored. Exits with 1 and a list if some cannot."""
+    from tunix_rt.traces.set_check import check_set
+
+    if bool(name) == bool(file) or (file and split):
+        raise InvalidArgument.of("name", "excludes --file, and --split needs a NAME; give NAME or --file.")
+    if file:
+        _, traces = from_file(file)
+    else:
+        full_name = dataset_name(name, "name")
+        with connect(gateway) as connection:
+            traces = from_dataset(connection, full_name, split)
+    report = check_set(traces)
+    if json:
+        faults = [{"id": fault.path, "fault": fault.message} for fault in report.faults]
+        counts = {"sections": dict(report.sections), "types": dict(report.types)}
+        print_json({"items": report.items, **counts, "faults": faults})
+    else:
+        for fault in report.faults:
+            console.print(f"{fault.path} {fault.message}", markup=False, soft_wrap=True)
+        console.print(fields_table(_report_rows(report)))
+    if report.faults:
+        raise typer.Exit(1)
 
 
 @app.command("list")
@@ -126,6 +175,18 @@ def _facts(dataset: dataset_pb.Dataset) -> list[tuple[str, str]]:
         ("sealed", time_text(dataset.seal_time)),
     ]
     return [(label, value) for label, value in rows if value]
+
+
+def _report_rows(report: SetReport) -> list[tuple[str, str]]:
+    def counts(values: Mapping[str, int]) -> str:
+        return ", ".join(f"{name or 'none'} {count}" for name, count in values.items())
+
+    return [
+        ("items", str(report.items)),
+        ("sections", counts(report.sections)),
+        ("types", counts(report.types)),
+        ("faults", str(len(report.faults))),
+    ]
 
 
 def _trace_rows(trace: dataset_pb.Trace) -> list[tuple[str, str]]:

@@ -20,6 +20,16 @@ from tunix_rt.v1 import job_pb2 as job_pb
 SubjectArgument = Annotated[str, typer.Argument(help="A run or a model version.", metavar="SUBJECT")]
 MaxTokensOption = Annotated[int, typer.Option("--max-tokens", help="The most new tokens. (default 256)")]
 TemperatureOption = Annotated[float, typer.Option("--temperature", help="0 is greedy.")]
+TopKOption = Annotated[int, typer.Option("--top-k", help="Sample from the k likeliest tokens; 0 is all.")]
+TopPOption = Annotated[float, typer.Option("--top-p", help="Sample from this probability mass.")]
+MinPOption = Annotated[
+    float, typer.Option("--min-p", help="No tokens less likely than this share of the likeliest.")
+]
+RepetitionOption = Annotated[
+    float, typer.Option("--repetition-penalty", help="Against tokens that are there already; 1 is off.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="The seed of the sampling.")]
+StopOption = Annotated[list[str] | None, typer.Option("--stop", help="A text that ends it; repeatable.")]
 FormatOption = Annotated[str, typer.Option("--format", help="answer-line or tags. (default answer-line)")]
 
 
@@ -31,6 +41,23 @@ def evaluate(
     limit: Annotated[int, typer.Option("--limit", help="Only the first items; 0 is all.")] = 0,
     max_tokens: MaxTokensOption = 0,
     temperature: TemperatureOption = 0.0,
+    top_k: TopKOption = 0,
+    top_p: TopPOption = 0.0,
+    min_p: MinPOption = 0.0,
+    repetition_penalty: RepetitionOption = 0.0,
+    seed: SeedOption = 0,
+    stop: StopOption = None,
+    samples: Annotated[
+        int, typer.Option("--samples", help="Outputs an item; more than one needs a temperature.")
+    ] = 0,
+    few_shot: Annotated[int, typer.Option("--few-shot", help="So many examples before each question.")] = 0,
+    few_shot_split: Annotated[
+        str, typer.Option("--few-shot-split", help="Where they are drawn from. (default train)")
+    ] = "",
+    few_shot_seed: Annotated[int, typer.Option("--few-shot-seed", help="The seed of the draw.")] = 0,
+    answer_pattern: Annotated[
+        str, typer.Option("--answer-pattern", help="A regular expression that finds the answer.")
+    ] = "",
     text_format: FormatOption = "",
     system_prompt: Annotated[str, typer.Option("--system-prompt")] = "",
     allow_contamination: Annotated[
@@ -41,7 +68,19 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Evaluate a run or a model version on a split of a dataset."""
-    decoding = evaluation_pb.Decoding(max_tokens=max_tokens, temperature=temperature)
+    decoding = evaluation_pb.Decoding(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        stop=stop,
+    )
+    examples = None
+    if few_shot or few_shot_split or few_shot_seed:
+        examples = evaluation_pb.FewShot(count=few_shot, split=few_shot_split, seed=few_shot_seed)
     with connect(gateway) as connection:
         spec = evaluation_pb.EvaluationSpec(
             subject=subject_name(connection, subject),
@@ -51,6 +90,9 @@ def evaluate(
             format=text_format,
             system_prompt=system_prompt,
             limit=limit,
+            samples=samples,
+            few_shot=examples,
+            answer_pattern=answer_pattern,
             allow_contamination=allow_contamination,
         )
         request = evaluator_pb.CreateEvaluationRequest(
@@ -75,7 +117,12 @@ def generate(
     *,
     max_tokens: MaxTokensOption = 0,
     temperature: TemperatureOption = 0.0,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    top_k: TopKOption = 0,
+    top_p: TopPOption = 0.0,
+    min_p: MinPOption = 0.0,
+    repetition_penalty: RepetitionOption = 0.0,
+    seed: SeedOption = 0,
+    stop: StopOption = None,
     text_format: Annotated[str, typer.Option("--format", help="answer-line, tags or none.")] = "",
     system_prompt: Annotated[str, typer.Option("--system-prompt")] = "",
     gateway: GatewayOption = None,
@@ -86,7 +133,16 @@ def generate(
         request = evaluator_pb.GenerateRequest(
             subject=subject_name(connection, subject),
             prompts=prompts,
-            decoding=evaluation_pb.Decoding(max_tokens=max_tokens, temperature=temperature, seed=seed),
+            decoding=evaluation_pb.Decoding(
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                min_p=min_p,
+                repetition_penalty=repetition_penalty,
+                seed=seed,
+                stop=stop,
+            ),
             format=text_format,
             system_prompt=system_prompt,
         )

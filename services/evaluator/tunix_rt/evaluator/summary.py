@@ -1,0 +1,221 @@
+"""What the outputs of an evaluation add up to; pure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from tunix_rt.answers.equivalence import equivalent
+from tunix_rt.answers.reasoning import check_reasoning, reasoning_card
+from tunix_rt.stats.clustered import clustered
+from tunix_rt.stats.intervals import bca_mean, wilson
+from tunix_rt.stats.samples import majority_at_k, pass_at_k
+from tunix_rt.traces.baselines import baseline_predictions
+from tunix_rt.traces.trace import Trace
+from tunix_rt.v1.evaluation_pb2 import (
+    EvaluationResult,
+    EvaluationSpec,
+    ItemScore,
+    NamedScore,
+    OutcomeCounts,
+    ReasoningCard,
+    Score,
+)
+
+CONFIDENCE = 0.95
+PART_KEYS = ("section", "category", "family", "difficulty")
+MAX_PARTS = 64  # a key with more values names items, not parts
+_SEED = 0  # of the resampling, so that a result is a function of its outputs
+
+
+@dataclass(frozen=True)
+class _Item:
+    """An item with its outputs by sample."""
+
+    trace: Trace
+    outputs: Sequence[ItemScore]
+
+    @property
+    def score(self) -> float:
+        return _mean([output.score for output in self.outputs])
+
+    @property
+    def strict_score(self) -> float:
+        return _mean([output.strict_score for output in self.outputs])
+
+    @property
+    def completed_score(self) -> float | None:
+        """The mean over the outputs that stopped by themselves, None if none did."""
+        scores = [output.score for output in self.outputs if output.finish_reason == "stop"]
+        return _mean(scores) if scores else None
+
+
+def summarise(
+    outputs: Sequence[ItemScore],
+    traces: Sequence[Trace],
+    *,
+    spec: EvaluationSpec,
+    train: Sequence[Trace],
+    tokens_per_second: float,
+    contaminated_count: int,
+) -> EvaluationResult:
+    """The result of all outputs of an evaluation. `traces` are its items by position.
+
+    The samples of an item are averaged first. `train` is what rules without a model learn from.
+    `tokens_per_second` is the engine's rate over the rounds in which nothing was compiled, 0 if there
+    were none. Items a second follow from it and the mean number of tokens of an item, because items
+    that begin in a measured round and end in another one have no rate of their own.
+    """
+    items = _grouped(outputs, traces)
+    count, tokens = len(outputs), sum(output.completion_tokens for output in outputs)
+    result = EvaluationResult(
+        score=share_score([item.score for item in items]),
+        strict_score=share_score([item.strict_score for item in items]),
+        outcomes=_outcomes(outputs),
+        extracted_rate=sum(bool(output.extracted_answer) for output in outputs) / count,
+        stopped_rate=sum(output.finish_reason == "stop" for output in outputs) / count,
+        completion_tokens=tokens,
+        tokens_per_second=tokens_per_second,
+        items_per_second=tokens_per_second * len(items) / tokens if tokens else 0.0,
+        contaminated_count=contaminated_count,
+        parts=_parts(items),
+        baselines=_baselines([item.trace for item in items], train),
+        reasoning=_reasoning(outputs, spec.format),
+    )
+    completed = [score for item in items if (score := item.completed_score) is not None]
+    if completed:
+        result.completed_score.CopyFrom(share_score(completed))
+    if by_family := _clustered(items):
+        result.clustered_score.CopyFrom(by_family)
+    if spec.samples > 1:
+        result.pass_at_k.extend(_at_k("pass", items, spec.samples, _passed))
+        result.majority_at_k.extend(_at_k("majority", items, spec.samples, _majority))
+    return result
+
+
+def share_score(values: Sequence[float]) -> Score:
+    """The mean of item scores in [0, 1] with its interval.
+
+    Wilson's where every score is 0 or 1, else the BCa bootstrap's.
+    """
+    mean = _mean(values)
+    if all(value in (0.0, 1.0) for value in values):
+        interval, method = wilson(round(math.fsum(values)), len(values), confidence=CONFIDENCE), "wilson"
+    else:
+        interval, method = bca_mean(values, seed=_SEED, confidence=CONFIDENCE), "bca"
+    return Score(
+        mean=mean,
+        low=max(0.0, min(interval.low, mean)),
+        high=min(1.0, max(interval.high, mean)),
+        confidence=CONFIDENCE,
+        count=len(values),
+        method=method,
+    )
+
+
+def _grouped(outputs: Sequence[ItemScore], traces: Sequence[Trace]) -> list[_Item]:
+    of_position: dict[int, list[ItemScore]] = defaultdict(list)
+    for output in sorted(outputs, key=lambda each: (each.position, each.sample)):
+        of_position[output.position].append(output)
+    return [_Item(traces[position], group) for position, group in of_position.items()]
+
+
+def _outcomes(outputs: Sequence[ItemScore]) -> OutcomeCounts:
+    counts = Counter(output.outcome for output in outputs)
+    return OutcomeCounts(
+        correct=counts[ItemScore.CORRECT],
+        wrong=counts[ItemScore.WRONG],
+        no_answer=counts[ItemScore.NO_ANSWER],
+        truncated=counts[ItemScore.TRUNCATED],
+        failed=counts[ItemScore.FAILED],
+    )
+
+
+def _parts(items: Sequence[_Item]) -> Iterator[NamedScore]:
+    """The score of each part that the items' metadata names, in the order of PART_KEYS, then of names."""
+    for key in PART_KEYS:
+        values: dict[str, list[float]] = defaultdict(list)
+        for item in items:
+            if name := _part_name(item.trace.meta, key):
+                values[name].append(item.score)
+        if len(values) <= MAX_PARTS:
+            for name in sorted(values):
+                yield NamedScore(name=f"{key}={name}", score=share_score(values[name]))
+
+
+def _part_name(meta: Mapping[str, object], key: str) -> str:
+    value = meta.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip() if isinstance(value, str | int | float) else ""
+
+
+def _clustered(items: Sequence[_Item]) -> Score | None:
+    """The score with errors clustered by family; None unless every item has one and there are several."""
+    families = [_part_name(item.trace.meta, "family") for item in items]
+    if not all(families) or len(set(families)) < 2:
+        return None
+    values = [item.score for item in items]
+    interval = clustered(values, families, CONFIDENCE)
+    mean = _mean(values)
+    return Score(
+        mean=mean,
+        low=max(0.0, min(interval.low, mean)),
+        high=min(1.0, max(interval.high, mean)),
+        confidence=CONFIDENCE,
+        count=len(values),
+        method="clustered",
+        cluster_count=interval.clusters,
+    )
+
+
+def _baselines(traces: Sequence[Trace], train: Sequence[Trace]) -> Iterator[NamedScore]:
+    for name, answers in baseline_predictions(train, traces).items():
+        right = [float(_right(answer, trace)) for answer, trace in zip(answers, traces, strict=True)]
+        yield NamedScore(name=name, score=share_score(right))
+
+
+def _right(answer: str, trace: Trace) -> bool:
+    return bool(trace.final_answer) and equivalent(
+        answer, trace.final_answer, trace.answer_type, aliases=trace.aliases
+    )
+
+
+def _at_k(
+    name: str, items: Sequence[_Item], samples: int, value: Callable[[_Item, int], float]
+) -> Iterator[NamedScore]:
+    k = 1
+    while k <= samples:
+        yield NamedScore(name=f"{name}@{k}", score=share_score([value(item, k) for item in items]))
+        k *= 2
+
+
+def _passed(item: _Item, k: int) -> float:
+    correct = sum(output.outcome == ItemScore.CORRECT for output in item.outputs)
+    return pass_at_k(correct, len(item.outputs), k)
+
+
+def _majority(item: _Item, k: int) -> float:
+    """All right answers are one answer, however they are written; other ones are equal as text."""
+    right = [output.outcome == ItemScore.CORRECT for output in item.outputs]
+    answers = [
+        output.expected_answer if is_right else output.extracted_answer.casefold().strip()
+        for output, is_right in zip(item.outputs, right, strict=True)
+    ]
+    return majority_at_k(answers, right, k, seed=_SEED)
+
+
+def _reasoning(outputs: Sequence[ItemScore], format: str) -> ReasoningCard:  # noqa: A002
+    made = [output for output in outputs if output.outcome != ItemScore.FAILED]
+    summary = reasoning_card(
+        [check_reasoning(output.output, output.extracted_answer or None, format) for output in made],
+        [output.completion_tokens for output in made],
+        [output.outcome == ItemScore.CORRECT for output in made],
+    )
+    return ReasoningCard(**asdict(summary))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
