@@ -117,9 +117,10 @@ def _number_type(text: str, quantity: Quantity) -> str:
         return "percentage"
     if quantity.unit in CURRENCIES:
         return "currency"
-    if "/" in text and quantity.value.denominator != 1:
+    whole = (quantity.value / quantity.factor).denominator == 1
+    if "/" in text and not whole:
         return "fraction"
-    return "integer" if quantity.value.denominator == 1 and "." not in text else "decimal"
+    return "integer" if whole and "." not in text else "decimal"
 
 
 def _matches(guess: str, target: str, kind: str, tolerance: float) -> bool:
@@ -179,7 +180,8 @@ def _close(given: Fraction, wanted: Fraction, tolerance: float) -> bool:
 
 def _polarity(text: str) -> bool | None:
     """True for yes, False for no, None when the text says both or neither; "not" turns the next word."""
-    words = re.findall(r"[a-z']+", plain_text(text).casefold().replace("’", "'"))
+    plain = re.sub(r"\bcorrect (?=answer|option|choice)", "", plain_text(text).casefold())
+    words = re.findall(r"[a-z']+", plain.replace("’", "'"))
     if len(words) == 1 and words[0] in _POLARITY_LETTERS:
         return _POLARITY_LETTERS[words[0]]
     found = set()

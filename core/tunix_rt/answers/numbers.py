@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tunix_rt.answers.units import CURRENCY_SIGNS, is_variable, plain_units, read_unit
-from tunix_rt.answers.words import SCALES, with_digits
+from tunix_rt.answers.words import NUMBER_WORDS, SCALES, with_digits
 
 MAX_DIGITS = 400  # a longer number in a text is noise, and big powers of ten would cost time
 MAX_EXPONENT = 400
@@ -35,7 +35,7 @@ _UNIT = re.compile(
 )
 _RATE = re.compile(r"\s*/\s*[^\W\d_]+")
 _COMPOUND_PART = re.compile(
-    rf"(?P<number>{_CORE})\s*(?P<unit>[^\W\d_]+|[$€£°])(?:\s*,\s*|\s+and\s+|\s+|\Z)(?:and\s+)?"
+    rf"(?P<number>{_CORE})\s*(?P<unit>[^\W\d_]+|[$€£°])\.?(?:\s*,\s*|\s+and\s+|\s+|\Z)(?:and\s+)?"
 )
 _MINUS = re.compile(r"\b(?:minus|negative)\s+(?=[$€£¥₹]?[\d.])", re.IGNORECASE)
 _NOT_PLAIN = re.compile(
@@ -43,6 +43,7 @@ _NOT_PLAIN = re.compile(
 )
 _DENIAL = re.compile(r"\b(?:not|no|never|isn't|neither)\b", re.IGNORECASE)
 _SEVERAL_NAMES = re.compile(r"=[^=]*(?:[,;]\s*|\s+and\s+)[A-Za-z]\w*\s*=")
+_OTHER_NUMBER = re.compile(rf"\b(?:and|or|to|by)\s+(?:{'|'.join(NUMBER_WORDS)})\b", re.IGNORECASE)
 _MONEY = re.compile(r"[$€£¥₹]|\b(?:euros?|eur|usd|gbp)\b", re.IGNORECASE)
 _LATEX_SIGNS = re.compile(r"[\\${^]")
 _PREFIX = re.compile(r"^(?:[A-Za-z]\w*|[A-Za-z]\([A-Za-z]\))\s*[=≈]\s*(?=[^=])")
@@ -123,7 +124,7 @@ def _whole_quantity(text: str, like: str) -> Quantity | None:
     if rate is not None:
         currency, end = currency + rate.group().replace(" ", ""), rate.end()
     tail = _UNIT.fullmatch(text[end:])
-    if value is None or tail is None:
+    if value is None or tail is None or _OTHER_NUMBER.search(text, end):
         return None
     rest = tail.group("rest").strip(" .!")
     if rest and (re.search(r"[\d=+*/<>^-]", rest) or not re.match(r"[\w(,]", rest)):
@@ -166,7 +167,9 @@ def _only_number(text: str, like: str) -> Quantity | None:
         start -= 1
     if start > 0 and text[start - 1] in "-+" and (start == 1 or not re.match(r"[\w)\]]", text[start - 2])):
         start -= 1
-    if _NOT_PLAIN.search(text[:start]):
+    if _NOT_PLAIN.search(text[:start]) or (
+        text[start] in CURRENCY_SIGNS and text[start - 1 : start].isalpha()
+    ):
         return None
     return _whole_quantity(text[start:], like)
 
