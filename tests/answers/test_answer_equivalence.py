@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunix_rt.answers.equivalence import ANSWER_TYPES, detect_type, equivalent
+from tunix_rt.answers.extract import clean_answer
 
 SAME = [
     # predicted, expected, type
@@ -319,3 +320,35 @@ def test_no_text_makes_the_comparison_fail(text: str, answer_type: str) -> None:
     ):
         assert equivalent(text, expected, answer_type) in (True, False)
     equivalent("4", text, answer_type)
+
+
+PARTS = [
+    "5",
+    "yes",
+    "no",
+    "not",
+    "B",
+    "March",
+    "4,",
+    "2024",
+    "x",
+    "+",
+    "km",
+    "and",
+    "1/2",
+    "$",
+    "(",
+    "[",
+    "]",
+    ")",
+]
+
+
+@given(
+    st.text(max_size=12) | st.lists(st.sampled_from(PARTS), max_size=6).map(" ".join),
+    st.sampled_from(["", *ANSWER_TYPES]),
+)
+def test_whatever_the_type_an_answer_equals_itself_with_other_spaces(text: str, answer_type: str) -> None:
+    if clean_answer(text):
+        assert equivalent(text, text, answer_type)
+        assert equivalent(text.replace(" ", "  "), text, answer_type)

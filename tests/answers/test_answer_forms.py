@@ -155,7 +155,7 @@ def test_polynomials_are_equal_if_their_values_are(left: str, right: str) -> Non
 @given(st.text(alphabet="xy12+-*/^(){}[] .\\frac", max_size=30))
 def test_no_text_makes_the_reading_of_expressions_fail(text: str) -> None:
     values = values_of(text)
-    assert values is None or values == values_of(f"({text}) + 0") or "=" in text or not text.strip()
+    assert values is None or values == values_of(f"({text.strip().rstrip('.')}) + 0")
 
 
 @pytest.mark.parametrize(

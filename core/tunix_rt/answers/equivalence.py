@@ -12,7 +12,7 @@ from math import floor
 from tunix_rt.answers.dates import is_date, parse_date
 from tunix_rt.answers.expressions import same_expression, values_of
 from tunix_rt.answers.extract import clean_answer
-from tunix_rt.answers.lists import covers, split_items
+from tunix_rt.answers.lists import covers, nesting, split_items
 from tunix_rt.answers.numbers import Quantity, parse_quantity, plain_text
 from tunix_rt.answers.units import CURRENCIES
 
@@ -37,6 +37,7 @@ _POLARITY = {"yes": True, "true": True, "correct": True, "no": False, "false": F
 _POLARITY_LETTERS = {"y": True, "t": True, "n": False, "f": False}
 _NUMBERS = frozenset({"integer", "decimal", "fraction", "percentage", "currency"})
 _PAIR_LIMIT = 10_000  # pairs of items that are compared by type; larger collections are compared as text
+_NESTING_LIMIT = 10
 _CHOICE = re.compile(
     r"(?:(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?:option|choice|answer)\s*(?:is\b)?\s*:?\s*)?(?:option\s+)?"
     r"[(\[]?([A-Za-z])(?:[)\].:,]+(?:\s.*)?|\s+[-:=]\s.*)?",
@@ -69,7 +70,7 @@ def equivalent(
     if not guess:
         return False
     return any(
-        _matches(guess, target, answer_type or detect_type(target), tolerance)
+        guess == target or _matches(guess, target, answer_type or detect_type(target), tolerance)
         for target in (clean_answer(text) for text in (expected, *aliases))
         if target
     )
@@ -116,9 +117,10 @@ def _number_type(text: str, quantity: Quantity) -> str:
         return "percentage"
     if quantity.unit in CURRENCIES:
         return "currency"
-    if "/" in text and quantity.value.denominator != 1:
+    whole = (quantity.value / quantity.factor).denominator == 1
+    if "/" in text and not whole:
         return "fraction"
-    return "integer" if quantity.value.denominator == 1 and "." not in text else "decimal"
+    return "integer" if whole and "." not in text else "decimal"
 
 
 def _matches(guess: str, target: str, kind: str, tolerance: float) -> bool:
@@ -147,14 +149,16 @@ def _numbers_match(guess: str, target: str, kind: str, tolerance: float) -> bool
         if wanted.unit != given.unit:
             return False
     if kind == "percentage":
-        return not given.unit and _percentages_match(given, wanted, tolerance)
+        return given.unit in {"", wanted.unit} and _percentages_match(given, wanted, tolerance)
     value = given.value
     if wanted.unit and not given.unit:
         value = given.value * wanted.factor
     elif given.unit and not wanted.unit:
         value = given.value / given.factor
     if kind == "currency":
-        is_money = not given.percent and (not given.unit or given.unit in CURRENCIES | {wanted.unit})
+        is_money = given.percent is wanted.percent and (
+            not given.unit or given.unit in CURRENCIES | {wanted.unit}
+        )
         return is_money and _cents(value) == _cents(wanted.value)
     return value == wanted.value or (kind != "integer" and _close(value, wanted.value, tolerance))
 
@@ -176,7 +180,8 @@ def _close(given: Fraction, wanted: Fraction, tolerance: float) -> bool:
 
 def _polarity(text: str) -> bool | None:
     """True for yes, False for no, None when the text says both or neither; "not" turns the next word."""
-    words = re.findall(r"[a-z']+", plain_text(text).casefold().replace("’", "'"))
+    plain = re.sub(r"\bcorrect (?=answer|option|choice)", "", plain_text(text).casefold())
+    words = re.findall(r"[a-z']+", plain.replace("’", "'"))
     if len(words) == 1 and words[0] in _POLARITY_LETTERS:
         return _POLARITY_LETTERS[words[0]]
     found = set()
@@ -192,12 +197,14 @@ def _choice(text: str) -> str | None:
 
 
 def _collections_match(guess: str, target: str, kind: str, tolerance: float) -> bool:
+    if nesting(target) > _NESTING_LIMIT:
+        return _plain(guess) == _plain(target)
     given, wanted = split_items(guess), split_items(target)
     if (values := _by_name(given)) and (targets := _by_name(wanted)):
         return values.keys() == targets.keys() and all(
             _matches(values[name], value, detect_type(value), tolerance) for name, value in targets.items()
         )
-    types = {item: detect_type(item) for item in wanted}
+    types = {item: detect_type(item) if len(item) < len(target) else "text" for item in wanted}
 
     def matches(item: str, other: str) -> bool:
         return _matches(item, other, types[other], tolerance)

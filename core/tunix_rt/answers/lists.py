@@ -10,6 +10,7 @@ from tunix_rt.answers.numbers import plain_text
 
 ITEM_LIMIT = 10_000
 
+_EMPTY = frozenset({"∅", "\\emptyset", "\\varnothing"})
 _BULLET = re.compile(r"\s*(?:[-•*]|\(?\d{1,3}[.)])\s+")
 
 
@@ -18,6 +19,8 @@ def split_items(text: str) -> list[str]:
 
     Lines, where there are several; else what `;`, `, `, `,` or "and" separates outside inner brackets.
     """
+    if text.strip() in _EMPTY:
+        return []
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) > 1 and not text.strip().startswith(("[", "{", "(")):
         parts = [_BULLET.sub("", line, count=1) for line in lines[: ITEM_LIMIT + 1]]
@@ -48,6 +51,15 @@ def covers(
         return False
 
     return all(assign(other, set()) for other in range(len(others)))
+
+
+def nesting(text: str) -> int:
+    """How deep the brackets of a text are nested."""
+    depth, deepest = 0, 0
+    for sign in re.findall(r"[\[\](){}]", text):
+        depth = depth + 1 if sign in "[({" else max(0, depth - 1)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _split_line(body: str) -> list[str]:

@@ -7,8 +7,8 @@ import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tunix_rt.answers.units import CURRENCY_SIGNS, plain_units, read_unit
-from tunix_rt.answers.words import SCALES, with_digits
+from tunix_rt.answers.units import CURRENCY_SIGNS, is_variable, plain_units, read_unit
+from tunix_rt.answers.words import NUMBER_WORDS, SCALES, with_digits
 
 MAX_DIGITS = 400  # a longer number in a text is noise, and big powers of ten would cost time
 MAX_EXPONENT = 400
@@ -26,7 +26,8 @@ _NUMBER = re.compile(
     rf"(?:(?P<whole>\d+)\s+(?P<mixed>\d+/\d+)|(?P<top>{_CORE})\s*/\s*(?P<bottom>\d+(?:\.\d+)?)"
     rf"|(?P<number>{_CORE})(?:[eE](?P<exp>[-+]?\d+)|\s*[×x*·]\s*10\^\{{?(?P<power>[-+]?\d+)\}}?)?)"
 )
-_SCALE = re.compile(rf"\s*(?P<scale>{'|'.join(SCALES)})s?\b", re.IGNORECASE)
+_SCALES = SCALES | {"dozen": 12, "k": 10**3, "m": 10**6, "mn": 10**6, "b": 10**9, "bn": 10**9}
+_SCALE = re.compile(rf"\s*(?P<word>{'|'.join(SCALES)}|dozen)s?\b|(?:k|mn?|bn?)\b", re.IGNORECASE)
 _UNIT = re.compile(
     r"\s*(?P<unit>[%°]|[^\W\d_]+(?:\^\d)?(?:\s?[/^]\s?[^\W\d_]*(?:\^?\d)?)*|[¢$€£¥₹](?:\s?/\s?[^\W\d_]+)?)?"
     r"(?P<rest>.*)",
@@ -34,10 +35,15 @@ _UNIT = re.compile(
 )
 _RATE = re.compile(r"\s*/\s*[^\W\d_]+")
 _COMPOUND_PART = re.compile(
-    rf"(?P<number>{_CORE})\s*(?P<unit>[^\W\d_]+|[$€£°])(?:\s*,\s*|\s+and\s+|\s+|\Z)(?:and\s+)?"
+    rf"(?P<number>{_CORE})\s*(?P<unit>[^\W\d_]+|[$€£°])\.?(?:\s*,\s*|\s+and\s+|\s+|\Z)(?:and\s+)?"
+)
+_MINUS = re.compile(r"\b(?:minus|negative)\s+(?=[$€£¥₹]?[\d.])", re.IGNORECASE)
+_NOT_PLAIN = re.compile(
+    r"[=+*/×<>√∛≥≤≠±^]|\d-|(?:sqrt|log|ln|sin|cos|tan|root of|times|plus|minus)\s*$", re.IGNORECASE
 )
 _DENIAL = re.compile(r"\b(?:not|no|never|isn't|neither)\b", re.IGNORECASE)
 _SEVERAL_NAMES = re.compile(r"=[^=]*(?:[,;]\s*|\s+and\s+)[A-Za-z]\w*\s*=")
+_OTHER_NUMBER = re.compile(rf"\b(?:and|or|to|by)\s+(?:{'|'.join(NUMBER_WORDS)})\b", re.IGNORECASE)
 _MONEY = re.compile(r"[$€£¥₹]|\b(?:euros?|eur|usd|gbp)\b", re.IGNORECASE)
 _LATEX_SIGNS = re.compile(r"[\\${^]")
 _PREFIX = re.compile(r"^(?:[A-Za-z]\w*|[A-Za-z]\([A-Za-z]\))\s*[=≈]\s*(?=[^=])")
@@ -88,7 +94,7 @@ def parse_quantity(text: str, like: str = "") -> Quantity | None:
     text = plain_text(text).lstrip(" *").rstrip(" .!;,*")
     if not text or _DENIAL.search(text) or _SEVERAL_NAMES.search(text):
         return None
-    text = _PREFIX.sub("", plain_units(text))
+    text = _MINUS.sub("-", _PREFIX.sub("", plain_units(text)))
     if text[:1].isalpha():
         text = with_digits(text)
     elif "," in text and _MONEY.search(text):
@@ -110,20 +116,22 @@ def _whole_quantity(text: str, like: str) -> Quantity | None:
         return None
     value = _value(match)
     end = match.end()
-    scale = _SCALE.match(text, end)
-    if value is not None and scale is not None:
-        value, end = value * SCALES[scale.group("scale").casefold()], scale.end()
     currency = match.group("currency")
+    scale = _SCALE.match(text, end)
+    if value is not None and scale is not None and (currency or scale.group("word") or scale.group() == "k"):
+        value, end = value * _SCALES[(scale.group("word") or scale.group()).casefold()], scale.end()
     rate = _RATE.match(text, end) if currency else None
     if rate is not None:
         currency, end = currency + rate.group().replace(" ", ""), rate.end()
     tail = _UNIT.fullmatch(text[end:])
-    if value is None or tail is None:
+    if value is None or tail is None or _OTHER_NUMBER.search(text, end):
         return None
     rest = tail.group("rest").strip(" .!")
     if rest and (re.search(r"[\d=+*/<>^-]", rest) or not re.match(r"[\w(,]", rest)):
         return None
     unit = tail.group("unit") or ""
+    if not currency and is_variable(unit) and not (unit == "a" and rest):
+        return None
     return _quantity(value, currency or ("" if unit == "in" and rest else unit), like)
 
 
@@ -159,7 +167,9 @@ def _only_number(text: str, like: str) -> Quantity | None:
         start -= 1
     if start > 0 and text[start - 1] in "-+" and (start == 1 or not re.match(r"[\w)\]]", text[start - 2])):
         start -= 1
-    if re.search(r"[=+*/×<>]|\d-", text[:start]):
+    if _NOT_PLAIN.search(text[:start]) or (
+        text[start] in CURRENCY_SIGNS and text[start - 1 : start].isalpha()
+    ):
         return None
     return _whole_quantity(text[start:], like)
 

@@ -50,6 +50,7 @@ _AMBIGUOUS = {
 }
 CURRENCIES = frozenset({"dollar", "euro", "sterling", "yen", "rupee"})
 CURRENCY_SIGNS = "$€£¥₹"
+_SIGNS = {"usd": "$", "eur": "€", "gbp": "£", "jpy": "¥", "inr": "₹"}
 
 # Words that follow a number without being its unit.
 _NO_UNITS = frozenset(
@@ -61,7 +62,8 @@ _NO_UNITS = frozenset(
 _PHRASES = re.compile(
     r"(?:°|\bdegrees?\b|\bdeg\b)\s*(?P<scale>celsius|fahrenheit|[CF]\b)"
     r"|\b(?:square|sq\b\.?)\s*(?P<square>[^\W\d_]+)|\b(?:cubic|cu\b\.?)\s*(?P<cube>[^\W\d_]+)"
-    r"|\b(?P<area>(?:[kcdm]?m|ft|in|yd))(?P<power>[23])\b|\s*\bper\s+(?:an?\s+)?(?P<per>)|\bUS\s+(?P<us>(?=dollar))",
+    r"|\b(?P<area>(?:[kcdm]?m|ft|in|yd))(?P<power>[23])\b|\s*\bper\s+(?:an?\s+)?(?P<per>)|\bUS\s*(?P<us>(?=dollar|\$))"
+    r"|\b(?P<code>usd|eur|gbp|jpy|inr)\s*(?=-?\.?\d)",
     re.IGNORECASE,
 )
 _FACTOR = re.compile(r"(?P<name>[^\W\d_]+|[%°¢$€£¥₹])(?:\^(?P<power>\d))?")
@@ -127,6 +129,11 @@ def read_unit(text: str, like: str = "") -> Unit:
     return Unit(dimension=" ".join(shown), factor=factor)
 
 
+def is_variable(text: str) -> bool:
+    """Whether a text is a small letter that is no unit: `5x` is not 5."""
+    return len(text) == 1 and text.islower() and text not in _KNOWN and text not in _AMBIGUOUS
+
+
 def _simple_unit(name: str, like: str) -> Unit | None:
     folded = name if len(name) == 1 else name.casefold()  # M is not m
     for candidate in (name, folded, folded.removesuffix("s"), folded.removesuffix("es")):
@@ -147,4 +154,6 @@ def _plain_phrase(match: re.Match[str]) -> str:
         return f"{groups['square']}^2" if groups["square"] else f"{groups['cube']}^3"
     if groups["area"]:
         return f"{groups['area']}^{groups['power']}"
+    if groups["code"]:
+        return _SIGNS[groups["code"].casefold()]
     return "/" if groups["per"] is not None else ""

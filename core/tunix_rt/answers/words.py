@@ -16,7 +16,8 @@ _PARTS |= {"eighth": 8, "ninth": 9, "tenth": 10}
 
 _VALUES = {word: value for value, word in enumerate(_SMALL)}
 _VALUES |= {word: 10 * value for value, word in enumerate(_TENS, start=2)}
-_WORD = "|".join([*_VALUES, *SCALES])
+NUMBER_WORDS = (*_VALUES, *SCALES)
+_WORD = "|".join(NUMBER_WORDS)
 _NUMBER = re.compile(
     rf"(?:a(?=\s+(?:{'|'.join(SCALES)})\b)|{_WORD})(?:(?:[- ]+and[- ]+|[- ]+)(?:{_WORD}))*\b", re.IGNORECASE
 )
