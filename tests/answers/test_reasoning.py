@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -16,9 +17,20 @@ from tunix_rt.answers.reasoning import (
     repetition,
 )
 from tunix_rt.answers.steps import find_steps
+from tunix_rt.traces.dataset_sources import build
+from tunix_rt.traces.text import completion_text
 from tunix_rt.v1 import evaluation_pb2
 
 TRUE = [
+    "Each glass: $5 x 60% = $3",
+    "$5 * (100 - 40)% = $3",
+    "2n + 1 = 7, so 2 * 3 + 1 = 7",
+    "a² + b² = 9 + 16 = 25",
+    "25 °C = 25 × 9/5 + 32 = 77 °F",
+    "1/2 + 1/3 = 3/6 + 2/6 = 5/6",
+    "15 / 4 = 3.75 ≈ 4",
+    "Step 3 (3 + 4 = 7)",
+    "1/3 = 33.33%",
     "17 + 25 = 42",
     "17+25=42",
     "60 - 18 = 42.",
@@ -106,6 +118,9 @@ TRUE = [
 ]
 
 FALSE = [
+    "7 / 2 = 3",
+    "7 × 8 = 56 ÷ 2 = 28",
+    "1/3 = 0.34",
     "17 + 25 = 43",
     "2 + 3 * 4 = 20",
     "0.1 + 0.2 = 0.30000000000000004",
@@ -116,7 +131,6 @@ FALSE = [
     "10 / 3 = 3.3",
     "7 / 8 = 0.88",
     "2 / 3 = 0.66",
-    "100% - 20% = 70%",
     "$5 + $3 = $9",
     "5 apples + 3 apples = 9 apples",
     "-2^2 = 4",
@@ -125,6 +139,19 @@ FALSE = [
 
 # Nothing here can be called false without guessing.
 NO_STEPS = [
+    "100% - 20% = 70%",
+    "200 + 10% = 220",
+    "12/31/2024 - 1 = 12/30/2024",
+    "2024-05-03 - 2024-05-01 = 2",
+    "10:30 + 2 hours = 12:30",
+    "5 ÷ 2 = 2 1/2",
+    "200 GB / 2 GB/minute = 100 minutes",
+    "Area = π × 2² = 12.57",
+    "twice 5 + 1 = 11",
+    "5C2 = 10",
+    "|3 - 5| = 2",
+    "(x+1)(x+2) = 0",
+    "five + 4 = 9",
     "1" + "0" * 299 + "% * 10^20 = 7",
     "x + 2 + 4 = 11",
     "3x + 2 = 11",
@@ -175,10 +202,15 @@ NO_STEPS = [
 ]
 
 SEVERAL = [
+    ("He sold 48/2 = <<48/2=24>>24 clips and 48+24 = <<48+24=72>>72 altogether. #### 72", [True, True]),
+    ("3 × $2 = $6, 2 × $1.5 = $3, so $6 + $3 = $10.", [True, True, False]),
     ("17 + 25 = <<17+25=42>>42, 42 - 5 = 37", [True, True]),
     ("17 + 25 = 42 so 42 - 5 = 37", [True, True]),
     ("17 + 25 = 42, 42 - 5 = 38", [True, False]),
 ]
+
+FAMILIES = ("chain_sum", "products", "basic_arithmetic", "leg_counting", "simple_equations")
+SOURCES = [("golden@2", {}), ("arithmetic@1", {"families": dict.fromkeys(FAMILIES, 1)})]
 
 
 def verdicts(text: str) -> list[bool]:
@@ -240,6 +272,22 @@ def _fractions(text: str) -> str:
         else part
         for part in text.split()
     )
+
+
+@pytest.mark.parametrize("text_format", ["answer-line", "tags"])
+@pytest.mark.parametrize(("source", "config"), SOURCES)
+def test_every_generated_trace_reasons_well_and_a_changed_result_is_found(source, config, text_format):
+    for trace in build(source, 3, 100, config):
+        output = completion_text(trace, text_format)
+        checks = check_reasoning(output, trace.final_answer, text_format)
+        assert checks.obeys_format
+        assert checks.steps == checks.true_steps > 0
+        assert checks.answer_follows is True
+        last = find_steps(output)[-1]
+        changed = output[: last.end] + "1" + output[last.end :]
+        assert check_reasoning(changed, trace.final_answer, text_format) == replace(
+            checks, true_steps=checks.steps - 1, answer_follows=False
+        )
 
 
 @pytest.mark.parametrize(
@@ -337,6 +385,7 @@ HOSTILE = [
     " ", ".", "1,", "2 x ", "1/2 of ", "5 a and 3 ", "2^", "<<1+1=2>>", "Answer: 4\n", "<reasoning>",
     "<answer></answer>", "(1=", "1%", "\\frac{", "1e9", "1/3≈", "9^9^", "5 apples + ", "1²",
     "+1/1000003+1/1000033", "> ", "# * _ >", "Step 1 - ", "answer ",
+    "((1+2)*3=9) ", "1 + 2 = 3\n", "Step 1 (", "12/31/2024 ", "2024-05-01 ",
 ]  # fmt: skip
 
 

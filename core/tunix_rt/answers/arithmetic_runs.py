@@ -9,7 +9,7 @@ from tunix_rt.answers.calculation import Token, tokenize
 
 OPERANDS = frozenset({"number", "close", "percent", "square"})
 RELATIONS = frozenset({"equals", "approx"})
-_ARITHMETIC = OPERANDS | RELATIONS | {"operator", "power", "open", "label"}
+_ARITHMETIC = OPERANDS | RELATIONS | {"operator", "power", "open", "label", "date"}
 
 # Beside these words a number is not the whole of what is meant.
 _BINDING_WORDS = """
@@ -72,7 +72,8 @@ def arithmetic_runs(text: str) -> Iterator[Run]:
                 start_broken = _starts_broken(tokens, place)
             elif _ends_a_heading(tokens, place, run):
                 run = []
-                continue
+                if token.text == "-":
+                    continue
             depth += (token.kind == "open") - (token.kind == "close")
             run.append(token)
         elif token.text == "?":
@@ -148,11 +149,12 @@ def _is_sign(tokens: Sequence[Token], place: int) -> bool:
 
 
 def _ends_a_heading(tokens: Sequence[Token], place: int, run: list[Token]) -> bool:
-    """Whether a token is the dash of `Step 2 - …`."""
+    """Whether a token is the dash of `Step 2 - …` or the bracket of `Step 2 (…)`."""
     return (
-        tokens[place].text == "-"
+        (tokens[place].text == "-" or tokens[place].kind == "open")
         and tokens[place].gap
-        and [token.kind for token in run] == ["number"]
+        and len(run) == 1
+        and run[0].kind == "number"
         and place > 1
         and tokens[place - 2].text.casefold() in _NUMBERED
     )

@@ -13,7 +13,8 @@ MAX_BITS = 1024  # of a numerator or denominator, so that every operation takes 
 _SEPARATORS = r"[,_'\u2019\u2009\u202f\u00a0]"
 _TOKEN = re.compile(
     rf"""
-      (?P<number>[0-9]+(?:(?:[.:]|{_SEPARATORS})[0-9]+)*(?:[eE][-+]?[0-9]+)?|\.[0-9]+)
+      (?P<date>[0-9]{{1,2}}/[0-9]{{1,2}}/[0-9]{{4}}(?![0-9.,])|[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?![0-9.,]))
+    | (?P<number>[0-9]+(?:(?:[.:]|{_SEPARATORS})[0-9]+)*(?:[eE][-+]?[0-9]+)?|\.[0-9]+)
     | (?P<space>\s+)
     | (?P<ellipsis>\.{{2,}}|…)
     | (?P<other>[<>!]=|=>|={{3,}}|[≠√∛∜∑∏∫±∓∂~])

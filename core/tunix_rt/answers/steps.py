@@ -179,11 +179,19 @@ def _step(chain: list[_Side]) -> Step | None:
     except NoExpressionError:  # too large where the percent sign does not divide
         return None
     verdicts = [_all_equal(chain, values) for values in readings]
-    if None in verdicts:
+    if None in verdicts or (not any(verdicts) and _adds_percent(tokens)):
         return None
     ends = [values if true else values[-1:] for true, values in zip(verdicts, readings, strict=True)]
     results = {value for values in ends for side in values for value in side if value is not None}
     return Step(tokens[0].start, tokens[-1].end, any(verdicts), tuple(sorted(results)))
+
+
+def _adds_percent(tokens: Sequence[Token]) -> bool:
+    """Whether percents are added or taken away, as in `200 + 10% = 220`: of what is not written."""
+    return any(
+        sign.text in {"+", "-"} and number.kind == "number" and percent.kind == "percent"
+        for sign, number, percent in zip(tokens, tokens[1:], tokens[2:], strict=False)
+    )
 
 
 def _all_equal(chain: list[_Side], values: list[list[Fraction | None]]) -> bool | None:
