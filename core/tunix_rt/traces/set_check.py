@@ -64,7 +64,7 @@ def _answer_faults(trace: Trace) -> list[str]:
 
 
 def _readable(answer: str, kind: str) -> bool:
-    """Whether an answer can be read, in one way, as its type; texts and types without a form of their own always can."""
+    """Whether an answer can be read as its type in one way; texts, lists and sets always can."""
     if kind in _NUMBER_TYPES:
         quantity = parse_quantity(clean_answer(answer))
         if quantity is None:
