@@ -231,6 +231,10 @@ def test_the_card_tells_of_right_answers_that_rest_on_false_steps() -> None:
     assert card.median_tokens == 5
 
 
+def test_without_outputs_nothing_is_said_of_reasoning() -> None:
+    assert not result_of([failed_item(TRACE, 0, 0)], [TRACE]).HasField("reasoning")
+
+
 @pytest.mark.parametrize(
     ("values", "method"),
     [([1.0, 0.0, 1.0], "wilson"), ([0.5, 0.5, 0.5], "bca"), ([0.1] * 3, "bca"), ([0.0, 0.25, 1.0], "bca")],

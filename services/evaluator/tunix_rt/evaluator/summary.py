@@ -82,8 +82,9 @@ def summarise(
         contaminated_count=contaminated_count,
         parts=_parts(items),
         baselines=_baselines([item.trace for item in items], train),
-        reasoning=_reasoning(outputs, spec.format),
     )
+    if reasoning := _reasoning(outputs, spec.format):
+        result.reasoning.CopyFrom(reasoning)
     completed = [score for item in items if (score := item.completed_score) is not None]
     if completed:
         result.completed_score.CopyFrom(share_score(completed))
@@ -207,8 +208,11 @@ def _majority(item: _Item, k: int) -> float:
     return majority_at_k(answers, right, k, seed=_SEED)
 
 
-def _reasoning(outputs: Sequence[ItemScore], format: str) -> ReasoningCard:  # noqa: A002
+def _reasoning(outputs: Sequence[ItemScore], format: str) -> ReasoningCard | None:  # noqa: A002
+    """How the outputs reason; None where none was generated."""
     made = [output for output in outputs if output.outcome != ItemScore.FAILED]
+    if not made:
+        return None
     summary = reasoning_card(
         [check_reasoning(output.output, output.extracted_answer or None, format) for output in made],
         [output.completion_tokens for output in made],

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tunix_rt.gateway.web.text import spec_text
 from tunix_rt.standalone.charts import interval_bar, sparkline
 from tunix_rt.standalone.output import new_table
 from tunix_rt.standalone.views import number_text, outcome_text, probability_text, score_text
@@ -123,9 +124,7 @@ def _detectable(pair: gateway_pb.PairedComparison) -> str:
 
 
 def _board(dataset: str, board: registry_pb.Leaderboard.Board) -> Table:
-    spec = board.spec
-    decoding = f"temperature {spec.decoding.temperature:g}, {spec.decoding.max_tokens} tokens"
-    title = f"{dataset} · {board.split} · {spec.scorer} · {spec.format} · {decoding}"
+    title = f"{dataset} · {spec_text(board.spec)}"
     columns = ("#", "Subject", "Score (95 % interval)", "0 % … 100 %", "Answered", "Contaminated")
     table = new_table(*columns, title=title)
     for entry in board.entries:
