@@ -1,15 +1,20 @@
-"""Measure greedy generation: new tokens a second at several batch sizes.
+"""Measure greedy generation: new tokens a second at several batch sizes, beside transformers if asked.
 
-    python benchmarks/generation.py MODEL_DIRECTORY [--compile-cache DIRECTORY] [--rounds 3]
+    python benchmarks/generation.py MODEL_DIRECTORY [--compile-cache DIRECTORY] [--rounds 5]
+                                    [--peer-python PATH]
 
 Prompts have 32 to 128 random tokens and 64 new tokens each, with no stop token, so that every row
 does the same work. Prints one JSON object a line; times hold prefill and decoding, not compilation.
+With `--peer-python`, an interpreter that has torch and transformers, `transformers_peer.py` gets the
+same prompts, weights and machine, round by round in turn; `ratio` is the median of the rounds' ratios.
 """
 
 import argparse
 import json
 import statistics
+import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -19,43 +24,86 @@ from tunix_rt.lm.generate import Generator
 from tunix_rt.lm.weights import load_model
 
 NEW_TOKENS = 64
+PEER = Path(__file__).with_name("transformers_peer.py")
+
+
+class Peer:
+    """Another engine in an interpreter of its own."""
+
+    def __init__(self, python: Path, model: Path) -> None:
+        self._process = subprocess.Popen(
+            [str(python), str(PEER), str(model)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+    def generate(self, prompts: list[list[int]]) -> tuple[float, list[list[int]]]:
+        """Seconds and new tokens."""
+        self._process.stdin.write(json.dumps({"prompts": prompts, "new_tokens": NEW_TOKENS}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"The peer ended with exit code {self._process.wait()}; see its messages above.")
+        answer = json.loads(line)
+        return answer["seconds"], answer["tokens"]
 
 
 def main() -> None:
     """Load the model once and measure each batch size."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--compile-cache", type=Path)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peer-python", type=Path)
     arguments = parser.parse_args()
     if arguments.compile_cache:
         use_compile_cache(arguments.compile_cache)
     started = time.perf_counter()
     model = load_model(arguments.model)
     print(json.dumps({"load_seconds": round(time.perf_counter() - started, 2)}))
-    for batch in arguments.batches:
-        print(json.dumps(measure(model, batch, rounds=arguments.rounds)), flush=True)
+    with ExitStack() as stack:
+        peer = None
+        if arguments.peer_python:
+            peer = stack.enter_context(Peer(arguments.peer_python, arguments.model))
+        for batch in arguments.batches:
+            print(json.dumps(measure(model, batch, rounds=arguments.rounds, peer=peer)), flush=True)
 
 
-def measure(model, batch: int, *, rounds: int) -> dict[str, float]:
-    """Median rate of some rounds after one that compiles."""
+def measure(model, batch: int, *, rounds: int, peer: Peer | None) -> dict[str, float]:
+    """Median rates of some rounds, ours and the peer's in turn, after one that compiles."""
     rng = np.random.default_rng(batch)
     sizes = rng.integers(32, 129, batch)
     prompts = [rng.integers(17, model.config.vocab_size, size).tolist() for size in sizes]
     generator = Generator(model, eos_ids=[], batch_sizes=(batch,))
-    seconds = []
+    ours, theirs = [], []
     for _ in range(rounds + 1):
         started = time.perf_counter()
-        made = generator.generate(prompts, NEW_TOKENS)
-        seconds.append(time.perf_counter() - started)
-    tokens = sum(len(each.tokens) for each in made)
-    return {
+        made = [list(each.tokens) for each in generator.generate(prompts, NEW_TOKENS)]
+        ours.append(time.perf_counter() - started)
+        if peer:
+            seconds, peers_tokens = peer.generate(prompts)
+            theirs.append(seconds)
+    count = sum(map(len, made))
+    result = {
         "batch": batch,
-        "first_seconds": round(seconds[0], 2),
-        "seconds": round(statistics.median(seconds[1:]), 3),
-        "tokens_per_second": round(tokens / statistics.median(seconds[1:]), 1),
+        "first_seconds": round(ours[0], 2),
+        "seconds": round(statistics.median(ours[1:]), 3),
+        "tokens_per_second": round(count / statistics.median(ours[1:]), 1),
     }
+    if peer:
+        ratios = [b / a for a, b in zip(ours[1:], theirs[1:], strict=True)]
+        result |= {
+            "peer_tokens_per_second": round(count / statistics.median(theirs[1:]), 1),
+            "ratio": round(statistics.median(ratios), 3),
+            "equal_outputs": sum(a == b for a, b in zip(made, peers_tokens, strict=True)),
+        }
+    return result
 
 
 if __name__ == "__main__":

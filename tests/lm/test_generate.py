@@ -97,6 +97,15 @@ def test_a_long_prompt_takes_a_larger_cache(lively_model, generator, full_logits
     assert list(made.tokens) == expected[: len(made.tokens)].tolist()
 
 
+def test_an_output_that_outgrows_the_cache_goes_on(lively_model, generator, full_logits) -> None:
+    prompts = np.random.default_rng(6).integers(3, 64, (6, 110)).tolist()
+    made = generator.generate(prompts, NEW)
+    assert max(len(each.tokens) for each in made) > 17  # the third segment needs more than 128 places
+    for prompt, one in zip(prompts, made, strict=True):
+        expected = full_logits(lively_model, prompt + list(one.tokens)).argmax(axis=1)[109:]
+        assert list(one.tokens) == expected[: len(one.tokens)].tolist()
+
+
 @pytest.mark.parametrize(
     ("prompt", "new", "message"),
     [

