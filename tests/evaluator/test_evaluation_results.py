@@ -155,22 +155,30 @@ def test_a_key_that_names_single_items_gives_no_parts() -> None:
     assert [part.name for part in result_of(outputs, traces).parts] == ["section=s"]
 
 
-def test_errors_are_clustered_by_family() -> None:
-    families = ["a", "a", "b", "b", "c", "c"]
-    texts = ["Answer: 4", "Answer: 4", "Answer: 5", "Answer: 5", "Answer: 4", "Answer: 4"]
+def families_of(count: int, right: int) -> EvaluationResult:
+    """The result of two items in each family; those of the first `right` families are right."""
     traces = [
-        Trace(id=f"t{n}", prompt="?", final_answer="4", meta={"family": f}) for n, f in enumerate(families)
+        Trace(id=f"t{n}", prompt="?", final_answer="4", meta={"family": f"f{n // 2}"})
+        for n in range(2 * count)
     ]
     outputs = [
-        scored(text, trace=trace, position=n)
-        for n, (text, trace) in enumerate(zip(texts, traces, strict=True))
+        scored("Answer: 4" if n // 2 < right else "Answer: 5", trace=trace, position=n)
+        for n, trace in enumerate(traces)
     ]
-    score = result_of(outputs, traces).clustered_score
-    # the mean is 2/3, the sums of residuals 2/3, -4/3, 2/3: error sqrt(3/2 * 24/9) / 6 = 1/3
-    assert (score.method, score.cluster_count, score.count) == ("clustered", 3, 6)
-    assert score.mean == pytest.approx(2 / 3)
-    assert score.low == pytest.approx(2 / 3 - 1.959964 / 3, abs=1e-6)
-    assert score.high == 1.0
+    return result_of(outputs, traces)
+
+
+def test_errors_are_clustered_by_family() -> None:
+    score = families_of(10, right=6).clustered_score
+    # the mean is 0.6, the sums of residuals six times 0.8, four times -1.2: error sqrt(10/9 * 9.6) / 20
+    assert (score.method, score.cluster_count, score.count) == ("clustered", 10, 20)
+    assert score.mean == pytest.approx(0.6)
+    assert score.low == pytest.approx(0.6 - 1.959964 * 0.1632993, abs=1e-6)
+    assert score.high == pytest.approx(0.6 + 1.959964 * 0.1632993, abs=1e-6)
+
+
+def test_few_families_give_no_clustered_score() -> None:
+    assert not families_of(9, right=6).HasField("clustered_score")
 
 
 def test_the_samples_of_an_item_are_averaged_first() -> None:

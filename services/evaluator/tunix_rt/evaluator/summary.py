@@ -26,6 +26,7 @@ from tunix_rt.v1.evaluation_pb2 import (
 
 CONFIDENCE = 0.95
 PART_KEYS = ("section", "category", "family", "difficulty")
+MIN_CLUSTERS = 10  # with fewer the interval would be far too narrow
 MAX_PARTS = 64  # a key with more values names items, not parts
 _SEED = 0  # of the resampling, so that a result is a function of its outputs
 
@@ -154,9 +155,9 @@ def _part_name(meta: Mapping[str, object], key: str) -> str:
 
 
 def _clustered(items: Sequence[_Item]) -> Score | None:
-    """The score with errors clustered by family; None unless every item has one and there are several."""
+    """The score with errors clustered by family; None unless every item has one and there are enough."""
     families = [_part_name(item.trace.meta, "family") for item in items]
-    if not all(families) or len(set(families)) < 2:
+    if not all(families) or len(set(families)) < MIN_CLUSTERS:
         return None
     values = [item.score for item in items]
     interval = clustered(values, families, CONFIDENCE)
