@@ -2,9 +2,9 @@
 
 Needs torch, which nothing else here does, so it runs in an environment of its own:
 
-    python3.11 -m venv /tmp/torchvenv
-    /tmp/torchvenv/bin/pip install torch==2.13.0 transformers safetensors numpy
-    /tmp/torchvenv/bin/python tests/lm/reference/make_reference.py SMOLLM2_DIRECTORY
+    python3.11 -m venv .reference-venv
+    .reference-venv/bin/pip install torch==2.13.0 transformers safetensors numpy
+    .reference-venv/bin/python tests/lm/reference/make_reference.py SMOLLM2_DIRECTORY
 
 SMOLLM2_DIRECTORY is what `tunix_rt.lm.gguf_import.import_smollm2` writes. The files smollm2.npz and
 tiny_llama.npz appear beside this script.
