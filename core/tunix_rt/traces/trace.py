@@ -8,23 +8,9 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-ANSWER_TYPES = (
-    "",
-    "integer",
-    "decimal",
-    "fraction",
-    "percentage",
-    "boolean",
-    "choice",
-    "set",
-    "multiset",
-    "list",
-    "date",
-    "currency",
-    "expression",
-    "text",
-)
+from tunix_rt.answers import equivalence
 
+ANSWER_TYPES = ("", *equivalence.ANSWER_TYPES)
 _SHOWN_VIOLATIONS = 20
 
 

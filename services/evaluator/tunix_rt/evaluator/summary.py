@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 
 from tunix_rt.answers.equivalence import equivalent
 from tunix_rt.answers.reasoning import check_reasoning, reasoning_card
-from tunix_rt.stats.clustered import clustered
-from tunix_rt.stats.intervals import bca_mean, wilson
+from tunix_rt.stats.clustered import ClusteredInterval, clustered
+from tunix_rt.stats.intervals import Interval, bca_mean, wilson
 from tunix_rt.stats.samples import majority_at_k, pass_at_k
 from tunix_rt.traces.baselines import baseline_predictions
 from tunix_rt.traces.trace import Trace
@@ -102,19 +102,10 @@ def share_score(values: Sequence[float]) -> Score:
 
     Wilson's where every score is 0 or 1, else the BCa bootstrap's.
     """
-    mean = _mean(values)
     if all(value in (0.0, 1.0) for value in values):
-        interval, method = wilson(round(math.fsum(values)), len(values), confidence=CONFIDENCE), "wilson"
-    else:
-        interval, method = bca_mean(values, seed=_SEED, confidence=CONFIDENCE), "bca"
-    return Score(
-        mean=mean,
-        low=max(0.0, min(interval.low, mean)),
-        high=min(1.0, max(interval.high, mean)),
-        confidence=CONFIDENCE,
-        count=len(values),
-        method=method,
-    )
+        right = round(math.fsum(values))
+        return _score(values, wilson(right, len(values), confidence=CONFIDENCE), method="wilson")
+    return _score(values, bca_mean(values, seed=_SEED, confidence=CONFIDENCE), method="bca")
 
 
 def _grouped(outputs: Sequence[ItemScore], traces: Sequence[Trace]) -> list[_Item]:
@@ -161,6 +152,13 @@ def _clustered(items: Sequence[_Item]) -> Score | None:
         return None
     values = [item.score for item in items]
     interval = clustered(values, families, CONFIDENCE)
+    score = _score(values, interval, method="clustered")
+    score.cluster_count = interval.clusters
+    return score
+
+
+def _score(values: Sequence[float], interval: Interval | ClusteredInterval, *, method: str) -> Score:
+    """The mean of item scores with an interval, which is cut to [0, 1] and holds the mean."""
     mean = _mean(values)
     return Score(
         mean=mean,
@@ -168,8 +166,7 @@ def _clustered(items: Sequence[_Item]) -> Score | None:
         high=min(1.0, max(interval.high, mean)),
         confidence=CONFIDENCE,
         count=len(values),
-        method="clustered",
-        cluster_count=interval.clusters,
+        method=method,
     )
 
 
