@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tunix_rt.answers.pattern import check_pattern
 from tunix_rt.answers.score import SCORER
 from tunix_rt.rpc.errors import Violation
-from tunix_rt.rpc.names import DATASET, MODEL_VERSION, RUN, check, check_any, check_id
+from tunix_rt.rpc.names import DATASET, MODEL_VERSION, PREDICTOR, RUN, check, check_any, check_id, matches
 from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
 from tunix_rt.v1.evaluation_pb2 import Decoding, EvaluationSpec, FewShot
 
@@ -23,6 +23,7 @@ MAX_STOPS = 8
 MAX_STOP = 100
 MAX_REPETITION_PENALTY = 10
 SUBJECTS = (MODEL_VERSION, RUN)
+EVALUATED = (*SUBJECTS, PREDICTOR)
 
 
 def complete_evaluation(spec: EvaluationSpec) -> EvaluationSpec:
@@ -51,9 +52,23 @@ def complete_decoding(decoding: Decoding) -> Decoding:
 
 def evaluation_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
     """What is wrong with a spec whose subject and dataset are given; `field` is its path."""
-    yield from _some(check_any(spec.subject, SUBJECTS, f"{field}.subject"))
+    yield from _some(check_any(spec.subject, EVALUATED, f"{field}.subject"))
     yield from _some(check(spec.dataset, DATASET, f"{field}.dataset"))
     yield from _shared_violations(spec, field)
+
+
+def generated_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
+    """What is wrong with the spec of a new evaluation that generates its outputs."""
+    if is_imported(spec):
+        text = f"is `{spec.subject[:200]}`, which has no weights. Send its outputs with `ScorePredictions`."
+        yield Violation(f"{field}.subject", text)
+    if spec.predictions:
+        yield Violation(f"{field}.predictions", "is output only; leave it out.")
+
+
+def is_imported(spec: EvaluationSpec) -> bool:
+    """Whether the outputs of the evaluation were made elsewhere."""
+    return matches(spec.subject, PREDICTOR)
 
 
 def follow_up_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
@@ -64,6 +79,8 @@ def follow_up_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation
         )
     if spec.dataset:
         yield from _some(check(spec.dataset, DATASET, f"{field}.dataset"))
+    if spec.predictions:
+        yield Violation(f"{field}.predictions", "is output only; leave it out.")
     yield from _shared_violations(spec, field)
     yield from unused_settings(spec.decoding, f"{field}.decoding")
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tunix_rt.blobs.blobs import Blobs, store_file
+from tunix_rt.blobs.blobs import Blobs, fetch_file, store_file
 from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
+from tunix_rt.evaluator.imported import imported_outputs, imported_subject, place_of
 from tunix_rt.evaluator.messages import Finished, Item, ItemDone, ItemFailed
 from tunix_rt.evaluator.recorder import Recorder
 from tunix_rt.evaluator.results import failed_item, predictions_jsonl, scored_item
@@ -27,7 +28,7 @@ from tunix_rt.evaluator.subjects import (
     stored_scores,
 )
 from tunix_rt.evaluator.summary import summarise
-from tunix_rt.jobs.evaluation_spec import DEFAULT_EXAMPLE_SPLIT
+from tunix_rt.jobs.evaluation_spec import DEFAULT_EXAMPLE_SPLIT, is_imported
 from tunix_rt.jobs.models import Subject, cached_model, resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store, persist
 from tunix_rt.jobs.worker import ClaimedJob
@@ -41,6 +42,7 @@ from tunix_rt.v1.dataset_pb2 import Dataset
 from tunix_rt.v1.evaluation_pb2 import EvaluationResult, EvaluationSpec, ItemScore
 
 T = TypeVar("T")
+_BATCH = 100  # outputs that are scored between two looks at the recorder
 Place = tuple[int, int]  # the position of an item in the split, and the number of the sample
 
 
@@ -93,7 +95,7 @@ class Evaluator:
     async def _evaluate(self, claimed: ClaimedJob) -> EvaluationResult:
         spec = complete_spec(claimed.job.evaluation, "spec")
         datasets = DatasetStore(self.registry, self.blobs, work=self.work)
-        subject = await self._patiently(claimed, lambda: resolve_subject(self.registry, spec.subject))
+        subject = await self._subject(claimed, spec)
         dataset = await self._patiently(claimed, lambda: datasets.get(spec.dataset))
         require_split(dataset, spec.split)
         require_examples(dataset, spec)
@@ -118,6 +120,11 @@ class Evaluator:
             tokens_per_second=rate,
             contaminated_count=contaminated_count(found),
         )
+
+    async def _subject(self, claimed: ClaimedJob, spec: EvaluationSpec) -> Subject:
+        if is_imported(spec):
+            return imported_subject(spec)
+        return await self._patiently(claimed, lambda: resolve_subject(self.registry, spec.subject))
 
     async def _pool(
         self, claimed: ClaimedJob, spec: EvaluationSpec, dataset: Dataset, datasets: DatasetStore
@@ -153,6 +160,9 @@ class Evaluator:
         )
         rate = 0.0
         async with Recorder(self.jobs, claimed) as recorder:
+            if is_imported(task.spec):
+                await self._import(claimed, task, missing, recorder, scores)
+                missing = []
             items = _items(task, missing, recorder, scores)
             if items:
                 directory = await self._patiently(
@@ -182,6 +192,26 @@ class Evaluator:
                     rate = event.measured_tokens / event.measured_seconds
                 recorder.check()
         return rate
+
+    async def _import(
+        self,
+        claimed: ClaimedJob,
+        task: _Task,
+        missing: Sequence[Place],
+        recorder: Recorder,
+        scores: dict[Place, ItemScore],
+    ) -> None:
+        """Scores the missing ones of the outputs that were made elsewhere."""
+        wanted, digest = set(missing), task.spec.predictions
+        with tempfile.TemporaryDirectory(dir=self.work) as folder:
+            path = Path(folder) / "predictions.jsonl"
+            await self._patiently(claimed, lambda: in_store(fetch_file, self.blobs, digest, path))
+            outputs = (each for each in imported_outputs(path, task.traces) if place_of(each) in wanted)
+            while batch := await asyncio.to_thread(_score_some, outputs, task):
+                for score in batch:
+                    scores[score.position, score.sample] = score
+                    recorder.add(score)
+                recorder.check()
 
     async def _store_predictions(self, claimed: ClaimedJob, scores: Sequence[ItemScore]) -> None:
         """Stores every output as an artifact of the evaluation."""
@@ -219,6 +249,11 @@ def _items(
             continue
         items += [Item(position, messages=messages, sample=sample) for _, sample in samples]
     return items
+
+
+def _score_some(outputs: Iterator[ItemDone | ItemFailed], task: _Task) -> list[ItemScore]:
+    """The scores of the next outputs; empty after the last."""
+    return [_score(task.traces[each.item], each, task.spec) for each in islice(outputs, _BATCH)]
 
 
 def _score(trace: Trace, event: ItemDone | ItemFailed, spec: EvaluationSpec) -> ItemScore:

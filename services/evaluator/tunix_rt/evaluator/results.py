@@ -49,7 +49,8 @@ def scored_item(trace: Trace, done: ItemDone, spec: EvaluationSpec) -> ItemScore
     item.prompt_tokens = done.prompt_tokens
     item.completion_tokens = done.completion_tokens
     item.finish_reason = done.finish_reason
-    item.latency.CopyFrom(_duration(done.latency_seconds))
+    if done.latency_seconds:
+        item.latency.CopyFrom(_duration(done.latency_seconds))
     return item
 
 
@@ -78,7 +79,7 @@ def predictions_jsonl(items: Iterable[ItemScore]) -> bytes:
             "strict_score": item.strict_score,
             "prompt_tokens": item.prompt_tokens,
             "completion_tokens": item.completion_tokens,
-            "finish_reason": item.finish_reason,
+            "finish_reason": item.finish_reason or "error",
         }
         lines.append(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
     return "".join(lines).encode()

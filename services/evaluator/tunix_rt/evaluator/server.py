@@ -18,6 +18,7 @@ from tunix_rt.evaluator import results, spec, summary
 from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
 from tunix_rt.evaluator.evaluation import Evaluator
 from tunix_rt.evaluator.messages import Item, ItemDone, ItemFailed, Text
+from tunix_rt.evaluator.prediction_stream import PredictionStreams
 from tunix_rt.evaluator.settings import Settings
 from tunix_rt.evaluator.subjects import DatasetStore, require_examples, require_split
 from tunix_rt.jobs.evaluation_spec import complete_decoding
@@ -28,6 +29,7 @@ from tunix_rt.rpc.channel import new_request_id, open_channel
 from tunix_rt.rpc.errors import InvalidArgument
 from tunix_rt.rpc.names import EVALUATION, require
 from tunix_rt.rpc.server import Server
+from tunix_rt.rpc.streams import read_on
 from tunix_rt.traces.text import DEFAULT_FORMAT, prompt_messages
 from tunix_rt.v1 import evaluator_service_pb2 as pb
 from tunix_rt.v1 import job_service_pb2 as job_pb
@@ -54,6 +56,7 @@ class EvaluatorServicer(EvaluatorServiceServicer):
         self._engine = engine
         self._work = work
         self._datasets = DatasetStore(registry, blobs, work=work)
+        self._predictions = PredictionStreams(jobs, blobs, self._datasets, work=work)
 
     async def CreateEvaluation(self, request: pb.CreateEvaluationRequest, _: Context) -> Evaluation:
         """Checks the spec, fills in its defaults, checks what it names, and queues it."""
@@ -100,6 +103,13 @@ class EvaluatorServicer(EvaluatorServiceServicer):
                         completion_tokens=event.completion_tokens,
                         finish_reason=event.finish_reason if isinstance(event, ItemDone) else "",
                     )
+
+    async def ScorePredictions(
+        self, requests: AsyncIterator[pb.ScorePredictionsRequest], _: Context
+    ) -> Evaluation:
+        """Stores predictions and queues the evaluation that scores them."""
+        async with read_on(requests):
+            return await self._evaluation(await self._predictions.receive(requests))
 
     async def ScoreAnswers(self, request: pb.ScoreAnswersRequest, _: Context) -> pb.ScoreAnswersResponse:
         """Scores outputs as an evaluation does. Stores nothing."""
@@ -173,13 +183,20 @@ def _score_answers(request: pb.ScoreAnswersRequest) -> pb.ScoreAnswersResponse:
     scored = []
     for each in request.answers:
         outcome = score_output(
-            each.output, each.expected_answer, each.answer_type, each.aliases, each.finish_reason or "stop"
+            each.output,
+            each.expected_answer,
+            each.answer_type,
+            each.aliases,
+            each.finish_reason or "stop",
+            format=request.format,
+            pattern=request.answer_pattern,
         )
         found = outcome.extracted is not None
         scored.append(
             pb.ScoredAnswer(
                 outcome=results.outcome_value(outcome),
                 score=outcome.score,
+                strict_score=outcome.strict_score,
                 extracted_answer=outcome.extracted or "",
                 rule=outcome.rule if found else "",
             )

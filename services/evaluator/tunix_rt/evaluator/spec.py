@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from tunix_rt.answers.equivalence import ANSWER_TYPES
+from tunix_rt.answers.pattern import check_pattern
 from tunix_rt.answers.score import SCORER
 from tunix_rt.evaluator.messages import Decoding
 from tunix_rt.jobs.evaluation_spec import (
@@ -11,17 +14,21 @@ from tunix_rt.jobs.evaluation_spec import (
     complete_evaluation,
     decoding_violations,
     evaluation_violations,
+    generated_violations,
+    is_imported,
     system_prompt_violations,
     unused_settings,
 )
 from tunix_rt.rpc.errors import InvalidArgument, Violation
-from tunix_rt.rpc.names import check_any, check_id
+from tunix_rt.rpc.names import PREDICTOR, check_any, check_id
+from tunix_rt.rpc.unknown_fields import unknown_fields
 from tunix_rt.traces.text import FORMATS
 from tunix_rt.v1 import evaluation_pb2, evaluator_service_pb2
 
 MAX_PROMPTS = 64
 MAX_ANSWERS = 10_000
 BARE_FORMAT = "none"
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _OUTPUT_ONLY = ("name", "status", "run", "dataset_sha256", "weights_digest", "result")
 
 
@@ -52,13 +59,38 @@ def engine_decoding(decoding: evaluation_pb2.Decoding) -> Decoding:
 
 def check_create(request: evaluator_service_pb2.CreateEvaluationRequest) -> None:
     """Raises InvalidArgument that names every bad field of the request."""
-    bad = [check_id(request.evaluation_id, "evaluation_id")]
-    for descriptor, _ in request.evaluation.ListFields():
-        if descriptor.name in _OUTPUT_ONLY:
-            bad.append(Violation(f"evaluation.{descriptor.name}", "is output only; leave it out."))
-    spec, field = request.evaluation.spec, "evaluation.spec"
-    bad += [*evaluation_violations(spec, field), *unused_settings(spec.decoding, f"{field}.decoding")]
-    _refuse([each for each in bad if each])
+    bad = _new_evaluation_violations(request)
+    bad += generated_violations(request.evaluation.spec, "evaluation.spec")
+    _refuse(bad)
+
+
+def check_import(first: evaluator_service_pb2.ScorePredictionsRequest) -> None:
+    """Raises InvalidArgument that names every bad field of the first message, its predictions apart."""
+    bad = [*unknown_fields(first), *_new_evaluation_violations(first)]
+    if first.request_id and not _UUID.fullmatch(first.request_id):
+        bad.append(Violation("request_id", f"is `{first.request_id[:80]}`; it must be a UUID, or empty."))
+    spec, field = first.evaluation.spec, "evaluation.spec"
+    if spec.subject and not is_imported(spec):
+        text = f"is `{spec.subject[:200]}`; predictions are of `{PREDICTOR}`. Evaluate others anew."
+        bad.append(Violation(f"{field}.subject", text))
+    if spec.method not in ("", "generation"):
+        text = f"is `{spec.method[:80]}`; outputs that were made elsewhere are only of `generation`."
+        bad.append(Violation(f"{field}.method", text))
+    if spec.allow_contamination:
+        text = "has no effect: what a predictor was trained on is not known. Leave it out."
+        bad.append(Violation(f"{field}.allow_contamination", text))
+    unread = {descriptor.name for descriptor, _ in spec.ListFields()} & {"predictions", "task", "judge"}
+    for name in sorted(unread):
+        text = "is output only" if name == "predictions" else "has no effect on imported predictions"
+        bad.append(Violation(f"{field}.{name}", f"{text}; leave it out."))
+    _refuse(bad)
+
+
+def check_next_message(message: evaluator_service_pb2.ScorePredictionsRequest) -> None:
+    """Raises InvalidArgument for fields that only the first message of a stream may have."""
+    given = [name for name in ("evaluation_id", "request_id") if getattr(message, name)]
+    given += ["evaluation"] if message.HasField("evaluation") else []
+    _refuse([Violation(name, "is set again; give it in the first message only.") for name in given])
 
 
 def check_generate(request: evaluator_service_pb2.GenerateRequest) -> None:
@@ -80,6 +112,9 @@ def check_generate(request: evaluator_service_pb2.GenerateRequest) -> None:
 def check_answers(request: evaluator_service_pb2.ScoreAnswersRequest) -> None:
     """Raises InvalidArgument that names every bad field of the request."""
     bad = list(choice_violations(request.scorer, (SCORER,), "scorer"))
+    bad += choice_violations(request.format, FORMATS, "format")
+    if request.answer_pattern and (fault := check_pattern(request.answer_pattern)):
+        bad.append(Violation("answer_pattern", fault))
     if not 1 <= len(request.answers) <= MAX_ANSWERS:
         count = len(request.answers)
         bad.append(Violation("answers", f"has {count} answers; give at least 1 and at most {MAX_ANSWERS}."))
@@ -90,6 +125,19 @@ def check_answers(request: evaluator_service_pb2.ScoreAnswersRequest) -> None:
         bad += choice_violations(answer.answer_type, ANSWER_TYPES, f"{field}.answer_type")
         bad += choice_violations(answer.finish_reason, ("stop", "length"), f"{field}.finish_reason")
     _refuse(bad)
+
+
+def _new_evaluation_violations(
+    request: evaluator_service_pb2.CreateEvaluationRequest | evaluator_service_pb2.ScorePredictionsRequest,
+) -> list[Violation]:
+    """What is wrong with the id, the fields and the spec of an evaluation that is to be made."""
+    bad = [check_id(request.evaluation_id, "evaluation_id")]
+    for descriptor, _ in request.evaluation.ListFields():
+        if descriptor.name in _OUTPUT_ONLY:
+            bad.append(Violation(f"evaluation.{descriptor.name}", "is output only; leave it out."))
+    spec, field = request.evaluation.spec, "evaluation.spec"
+    bad += [*evaluation_violations(spec, field), *unused_settings(spec.decoding, f"{field}.decoding")]
+    return [each for each in bad if each]
 
 
 def _refuse(violations: list[Violation]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tunix_rt.gateway.compare import LOSS_METRICS, RATE_METRICS, Side, build_comparison
 from tunix_rt.gateway.evaluation_match import match_evaluations
+from tunix_rt.jobs.evaluation_spec import EVALUATED
 from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import FailedPrecondition, InvalidArgument, Reason, Violation
 from tunix_rt.v1 import evaluation_pb2, gateway_service_pb2, job_pb2, run_pb2
@@ -53,14 +54,14 @@ def check_request(request: gateway_service_pb2.CompareRunsRequest) -> None:
     violations = []
     count = len(request.subjects)
     if not 2 <= count <= MAX_SUBJECTS:
-        text = f"has {count} entries; give 2 to {MAX_SUBJECTS} runs or model versions."
+        text = f"has {count} entries; give 2 to {MAX_SUBJECTS} runs, model versions or predictors."
         violations.append(Violation("subjects", text))
     if len(set(request.subjects)) != count:
         violations.append(Violation("subjects", "names a subject twice; give each once."))
     violations += [
         violation
         for index, subject in enumerate(request.subjects)
-        if (violation := names.check_any(subject, (names.RUN, names.MODEL_VERSION), f"subjects[{index}]"))
+        if (violation := names.check_any(subject, EVALUATED, f"subjects[{index}]"))
     ]
     if request.dataset and (violation := names.check(request.dataset, names.DATASET, "dataset")):
         violations.append(violation)
@@ -87,7 +88,9 @@ def _several_datasets(datasets: Sequence[str]) -> FailedPrecondition:
 
 
 async def _get_run(registry: Any, subject: str) -> run_pb2.Run | None:
-    """The run of a subject; None for a model version, once it is known to exist."""
+    """The run of a subject; None for a predictor, and for a model version once it is known to exist."""
+    if names.matches(subject, names.PREDICTOR):
+        return None
     if names.matches(subject, names.MODEL_VERSION):
         await registry.GetModelVersion(
             registry_pb2.GetModelVersionRequest(name=subject), timeout=_CALL_SECONDS

@@ -86,7 +86,8 @@ async def _keep_run(tx: Transaction, request: job_service_pb2.FinishJobRequest) 
 
 async def _keep_evaluation(tx: Transaction, request: job_service_pb2.FinishJobRequest, job: Row) -> None:
     result = request.evaluation
-    samples = evaluation_pb2.EvaluationSpec.FromString(job["spec"]).samples or 1
+    spec = evaluation_pb2.EvaluationSpec.FromString(job["spec"])
+    samples = spec.samples or 1
     stored = await tx.one(
         "SELECT count(*) AS outputs, count(DISTINCT trace_id) AS items FROM item_scores"
         " WHERE evaluation = %(name)s",
@@ -102,14 +103,13 @@ async def _keep_evaluation(tx: Transaction, request: job_service_pb2.FinishJobRe
         raise InvalidArgument.of("evaluation.score.count", text)
     if not 0 <= result.score.low <= result.score.mean <= result.score.high <= 1:
         raise InvalidArgument.of("evaluation.score", "must have 0 <= low <= mean <= high <= 1.")
-    row = await tx.one(
-        "SELECT subject, weights_digest FROM evaluations WHERE name = %(name)s", name=request.name
-    )
+    row = await tx.one("SELECT weights_digest FROM evaluations WHERE name = %(name)s", name=request.name)
     assert row is not None
+    known = row["weights_digest"] or spec.predictions
     await tx.execute(
         "UPDATE evaluations SET result = %(result)s, weights_digest = %(digest)s WHERE name = %(name)s",
         result=result.SerializeToString(),
-        digest=row["weights_digest"] or await subjects.weights_digest(tx, row["subject"]),
+        digest=known or await subjects.weights_digest(tx, spec.subject),
         name=request.name,
     )
 

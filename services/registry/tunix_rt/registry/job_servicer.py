@@ -12,9 +12,9 @@ from tunix_rt.registry.database import Database
 from tunix_rt.registry.logs import LogWriter
 from tunix_rt.registry.metric_writer import MetricWriter
 from tunix_rt.registry.paging import wait_seconds
-from tunix_rt.registry.streams import read_on
 from tunix_rt.registry.wakeups import LOOK_AGAIN_SECONDS, Wakeups
 from tunix_rt.rpc.errors import InvalidArgument
+from tunix_rt.rpc.streams import read_on
 from tunix_rt.v1 import artifact_pb2, job_service_pb2_grpc
 from tunix_rt.v1 import job_service_pb2 as pb
 

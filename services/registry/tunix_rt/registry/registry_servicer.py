@@ -22,10 +22,10 @@ from tunix_rt.registry import (
 from tunix_rt.registry.database import Database
 from tunix_rt.registry.lifecycle import State
 from tunix_rt.registry.paging import wait_seconds
-from tunix_rt.registry.streams import read_on
 from tunix_rt.registry.wakeups import LOOK_AGAIN_SECONDS, Wakeups
 from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import InvalidArgument
+from tunix_rt.rpc.streams import read_on
 from tunix_rt.v1 import (
     artifact_pb2,
     dataset_pb2,

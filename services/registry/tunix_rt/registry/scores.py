@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tunix_rt.jobs.evaluation_spec import EVALUATED
 from tunix_rt.registry import messages, queue
 from tunix_rt.registry.database import Transaction
 from tunix_rt.registry.paging import cut, newest_first, within_bytes
@@ -32,9 +33,7 @@ async def list_page(
     """A page of evaluations, newest first."""
     if request.dataset:
         names.require(request.dataset, names.DATASET, "dataset")
-    if request.subject and (
-        bad := names.check_any(request.subject, (names.MODEL_VERSION, names.RUN), "subject")
-    ):
+    if request.subject and (bad := names.check_any(request.subject, EVALUATED, "subject")):
         raise InvalidArgument([bad])
     where = "kind = 'evaluation'"
     where += " AND state = %(state)s" if request.state else ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from tunix_rt.jobs.evaluation_spec import DEFAULT_EXAMPLE_SPLIT, DEFAULT_SPLIT
+from tunix_rt.blobs.blobs import is_sha256
+from tunix_rt.jobs.evaluation_spec import DEFAULT_EXAMPLE_SPLIT, DEFAULT_SPLIT, EVALUATED, is_imported
 from tunix_rt.registry import datasets, subjects
 from tunix_rt.registry.database import Transaction
 from tunix_rt.rpc import names
@@ -14,11 +15,16 @@ from tunix_rt.v1 import dataset_pb2, evaluation_pb2, run_pb2
 
 
 def shared_spec(spec: evaluation_pb2.EvaluationSpec) -> evaluation_pb2.EvaluationSpec:
-    """What comparable evaluations share: all but the subject and the leave to be contaminated."""
+    """What comparable evaluations share: all but what is evaluated, and the leave to be contaminated.
+
+    The task does not count: it only fills in what stands in the spec.
+    """
     made = evaluation_pb2.EvaluationSpec()
     made.CopyFrom(spec)
     made.subject = ""
     made.allow_contamination = False
+    made.predictions = ""
+    made.task = ""
     return made
 
 
@@ -54,14 +60,25 @@ async def check_evaluation(
     """The dataset. Raises unless subject, dataset and split are there and usable."""
     _raise(
         [
-            names.check_any(spec.subject, (names.MODEL_VERSION, names.RUN), f"{field}.subject"),
+            names.check_any(spec.subject, EVALUATED, f"{field}.subject"),
             names.check(spec.dataset, names.DATASET, f"{field}.dataset"),
+            _predictions_violation(spec, f"{field}.predictions"),
         ]
     )
-    await subjects.weights_digest(tx, spec.subject)
+    if not is_imported(spec):
+        await subjects.weights_digest(tx, spec.subject)
     dataset = await datasets.get_sealed(tx, spec.dataset)
     _check_splits(dataset, spec, field)
     return dataset
+
+
+def _predictions_violation(spec: evaluation_pb2.EvaluationSpec, field: str) -> Violation | None:
+    """Predictions that were made elsewhere stand for the weights of their subject, and for no other's."""
+    if is_imported(spec) and not is_sha256(spec.predictions):
+        return Violation(field, f"is `{spec.predictions[:80]}`; it must be the SHA-256 of the predictions.")
+    if spec.predictions and not is_imported(spec):
+        return Violation(field, f"is set, but `{spec.subject[:200]}` has weights; leave it out.")
+    return None
 
 
 def _check_splits(dataset: dataset_pb2.Dataset, spec: evaluation_pb2.EvaluationSpec, field: str) -> None:

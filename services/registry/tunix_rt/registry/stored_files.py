@@ -18,7 +18,6 @@ from tunix_rt.blobs.blobs import (
     is_sha256,
 )
 from tunix_rt.blobs.manifest import is_safe_path
-from tunix_rt.registry.streams import discard
 from tunix_rt.rpc.errors import (
     FailedPrecondition,
     Internal,
@@ -28,6 +27,7 @@ from tunix_rt.rpc.errors import (
     Unavailable,
     Violation,
 )
+from tunix_rt.rpc.streams import discard
 from tunix_rt.v1 import artifact_pb2, registry_service_pb2
 
 MAX_BLOB_BYTES = 2**40

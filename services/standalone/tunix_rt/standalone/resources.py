@@ -11,7 +11,7 @@ from tunix_rt.rpc.errors import InvalidArgument, NotFound, Violation
 from tunix_rt.standalone.connection import CALL_SECONDS, Connection
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 
-SUBJECTS = (names.MODEL_VERSION, names.RUN)
+SUBJECTS = (names.MODEL_VERSION, names.RUN, names.PREDICTOR)
 
 
 def dataset_name(text: str, field: str = "dataset") -> str:
@@ -27,6 +27,11 @@ def run_name(text: str, field: str = "run") -> str:
 def evaluation_name(text: str, field: str = "evaluation") -> str:
     """`evaluations/first` for itself and for `first`. Raises InvalidArgument."""
     return _name(text, names.EVALUATION, field)
+
+
+def predictor_name(text: str, field: str = "predictor") -> str:
+    """`predictors/gpt-x` for itself and for `gpt-x`. Raises InvalidArgument."""
+    return _name(text, names.PREDICTOR, field)
 
 
 def model_name(text: str, field: str = "model") -> str:
@@ -54,7 +59,7 @@ def model_version_name(connection: Connection, text: str, field: str = "model") 
 
 
 def subject_name(connection: Connection, text: str, field: str = "subject") -> str:
-    """The name of a run or of a model version; a bare id is looked up as a run, then as a model.
+    """The name of a run, model version or predictor; a bare id is looked up as a run, then as a model.
 
     Raises InvalidArgument, NotFound.
     """
