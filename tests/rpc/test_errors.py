@@ -32,6 +32,10 @@ class Failing(services.RegistryServiceServicer):
             raise NotFound("runs/gone")
         return run_pb2.Run(name=request.name)
 
+    async def ListRuns(self, request, context):  # type: ignore[no-untyped-def]
+        text = "is `x`; it must be another text that is as long as most of them are."
+        raise InvalidArgument([Violation(f"items[{n}].name", text) for n in range(request.page_size)])
+
     async def ReadBlob(self, request, context):  # type: ignore[no-untyped-def]
         yield pb.ReadBlobResponse(data=b"first")
         raise FailedPrecondition(Reason.BLOB_MISSING, "second is missing", {"resource": "x"})
@@ -45,6 +49,23 @@ async def stub() -> AsyncIterator[services.RegistryServiceAsyncStub]:
     async with open_channel(f"127.0.0.1:{server.port}") as channel:
         yield services.RegistryServiceStub(channel)
     await server.stop(0)
+
+
+@pytest.mark.parametrize(("count", "last"), [(30, "items[29].name"), (1000, "…")])
+async def test_an_error_with_many_bad_fields_reaches_a_client_with_default_limits(
+    count: int, last: str
+) -> None:
+    server = Server("127.0.0.1:0", [SERVICE])
+    services.add_RegistryServiceServicer_to_server(Failing(), server.grpc_server)
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await services.RegistryServiceStub(channel).ListRuns(pb.ListRunsRequest(page_size=count))
+    await server.stop(0)
+    violations = violations_of(status_of(caught.value))
+    assert (violations[0][0], violations[-1][0]) == ("items[0].name", last)
+    shown = len(violations) - (last == "…")
+    assert violations[-1][1].startswith(f"and {count - shown} more") == (last == "…")
 
 
 async def test_a_call_that_succeeds_returns_its_response(stub) -> None:

@@ -45,6 +45,10 @@ class Reason(StrEnum):
     INTERNAL = "INTERNAL"
 
 
+MESSAGE_BYTES = 1000
+FIELDS_BYTES = 500
+
+
 @dataclass(frozen=True)
 class Violation:
     """One bad field: its path, such as `spec.steps`, and what is wrong and what to do."""
@@ -70,14 +74,21 @@ class ApiError(Exception):
 
 
 class InvalidArgument(ApiError):
-    """The request is wrong whatever the state of the system; names all bad fields."""
+    """The request is wrong whatever the state of the system; names all bad fields.
+
+    Of very many the message and the metadata name only the first: what does not fit the 8 KiB of
+    metadata that a gRPC client takes would hide the whole error from it.
+    """
 
     code = grpc.StatusCode.INVALID_ARGUMENT
 
     def __init__(self, violations: Sequence[Violation], reason: Reason = Reason.INVALID_FIELDS) -> None:
         self.violations = tuple(violations)
-        text = "; ".join(f"{v.field}: {v.description}" for v in self.violations)
-        super().__init__(reason, text, {"fields": ",".join(v.field for v in self.violations)})
+        shown = _first_of([f"{v.field}: {v.description}" for v in self.violations], MESSAGE_BYTES)
+        hidden = len(self.violations) - len(shown)
+        text = "; ".join(shown) + (f"; and {hidden} more bad fields." if hidden else "")
+        fields = _first_of([v.field for v in self.violations], FIELDS_BYTES)
+        super().__init__(reason, text, {"fields": ",".join(fields)})
 
     @classmethod
     def of(cls, field: str, description: str) -> InvalidArgument:
@@ -165,3 +176,14 @@ class Internal(ApiError):
     """A bug of ours; the log has the trace."""
 
     code = grpc.StatusCode.INTERNAL
+
+
+def _first_of(texts: Sequence[str], room: int) -> list[str]:
+    """The first texts that fit so many bytes; one always does."""
+    kept: list[str] = []
+    for text in texts:
+        room -= len(text.encode()) + 2
+        if kept and room < 0:
+            break
+        kept.append(text)
+    return kept

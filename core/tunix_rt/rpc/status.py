@@ -19,6 +19,7 @@ from tunix_rt.rpc.errors import (
 
 DOMAIN = "tunix-rt"
 DETAILS_KEY = "grpc-status-details-bin"
+BAD_REQUEST_BYTES = 3400  # with message and base64 it fits the 8 KiB of metadata that clients take
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -26,10 +27,7 @@ def to_status(error: ApiError) -> status_pb2.Status:
     """The status of an error, with `ErrorInfo` first and the detail that its code asks for."""
     details = [error_details_pb2.ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=error.metadata)]
     if isinstance(error, InvalidArgument):
-        bad = error_details_pb2.BadRequest()
-        for violation in error.violations:
-            bad.field_violations.add(field=violation.field, description=violation.description)
-        details.append(bad)
+        details.append(_bad_request(error))
     elif isinstance(error, NotFound | AlreadyExists):
         details.append(
             error_details_pb2.ResourceInfo(
@@ -54,6 +52,21 @@ def to_status(error: ApiError) -> status_pb2.Status:
         packed.Pack(detail)
         status.details.append(packed)
     return status
+
+
+def _bad_request(error: InvalidArgument) -> error_details_pb2.BadRequest:
+    """All bad fields; where they do not fit, the first ones and the number of the others."""
+    bad = error_details_pb2.BadRequest()
+    for violation in error.violations:
+        bad.field_violations.add(field=violation.field, description=violation.description)
+    count = len(bad.field_violations)
+    while bad.ByteSize() > BAD_REQUEST_BYTES and len(bad.field_violations) > 1:
+        del bad.field_violations[-1]
+    hidden = count - len(bad.field_violations)
+    if hidden:
+        text = f"and {hidden} more bad fields do not fit this error; correct these first."
+        bad.field_violations.add(field="…", description=text)
+    return bad
 
 
 def status_of(error: grpc.RpcError) -> status_pb2.Status:
