@@ -109,6 +109,27 @@ async def test_answers_are_scored(stack: Any) -> None:
     assert (response.score.mean, response.score.count, response.score.method) == (0.4, 5, "wilson")
 
 
+@pytest.mark.parametrize(
+    ("text_format", "strict"), [("", [1, 1, 0]), ("answer-line", [1, 0, 0]), ("tags", [0, 1, 0])]
+)
+async def test_the_strict_score_asks_for_the_format(stack: Any, text_format: str, strict: list[int]) -> None:
+    outputs = ["2 + 2 = 4\nAnswer: 4", "<answer>4</answer>", "It is 4"]
+    answers = [AnswerToScore(output=output, expected_answer="4") for output in outputs]
+    request = ScoreAnswersRequest(answers=answers, format=text_format)
+    response = await stack.evaluator.ScoreAnswers(request)
+    assert [each.score for each in response.scored_answers] == [1, 1, 1]
+    assert [each.strict_score for each in response.scored_answers] == strict
+
+
+async def test_answers_are_found_by_a_pattern(stack: Any) -> None:
+    answers = [AnswerToScore(output="result=4; Answer: 5", expected_answer="4")]
+    request = ScoreAnswersRequest(answers=answers, answer_pattern=r"result=([0-9]+)")
+    (scored,) = (await stack.evaluator.ScoreAnswers(request)).scored_answers
+    assert (scored.extracted_answer, scored.score, scored.rule) == ("4", 1, "pattern")
+
+
 async def test_answers_to_score_are_checked(stack: Any) -> None:
-    failure = await stack.failure_of(stack.evaluator.ScoreAnswers(ScoreAnswersRequest()))
-    assert (failure.code, failure.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["answers"])
+    request = ScoreAnswersRequest(format="xml", answer_pattern="(")
+    failure = await stack.failure_of(stack.evaluator.ScoreAnswers(request))
+    assert failure.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.fields == ["answer_pattern", "answers", "format"]

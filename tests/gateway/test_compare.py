@@ -209,6 +209,13 @@ class TestMatch:
         assert [e.name for e in match.evaluations] == ["evaluations/b2", "evaluations/t1"]
         assert (match.missing_reason, match.datasets) == ("", ("datasets/sums",))
 
+    def test_predictions_pair_with_what_a_model_wrote(self):
+        predicted = evaluation("p", subject="predictors/x", predictions="a" * 64, task="tasks/t/versions/v1")
+        match = match_evaluations(
+            [BASE, "predictors/x"], [[evaluation("b")], [predicted]], dataset="", split="test"
+        )
+        assert match.missing_reason == ""
+
     def test_several_datasets_are_named_and_one_can_be_chosen(self):
         evaluations = [
             [evaluation(f"{side}1"), evaluation(f"{side}2", dataset="datasets/words", sha="b" * 64)]

@@ -92,6 +92,37 @@ async def test_only_comparable_succeeded_evaluations_stand_on_a_board(registry):
     assert list((await registry.failure_of(registry.registry.GetLeaderboard(wrong))).fields) == ["split"]
 
 
+async def test_predictions_are_ranked_beside_models_with_the_same_settings(registry):
+    dataset = (await registry.sealed_dataset()).name
+    base = await registry.model()
+    await evaluate(registry, base, dataset, 20)
+    await evaluate(registry, "predictors/gpt-x", dataset, 190, predictions="a" * 64)
+    await evaluate(registry, "predictors/gpt-x", dataset, 100, predictions="b" * 64, samples=1)
+    request = registry_service_pb2.GetLeaderboardRequest(dataset=dataset)
+    (board,) = (await registry.registry.GetLeaderboard(request)).boards
+    assert [(e.rank, e.subject, e.evaluation_count) for e in board.entries] == [
+        (1, "predictors/gpt-x", 2),
+        (2, base, 1),
+    ]
+    assert board.entries[0].weights_digest == "a" * 64
+    assert board.spec.predictions == ""
+    listed = registry_service_pb2.ListEvaluationsRequest(subject="predictors/gpt-x")
+    found = (await registry.registry.ListEvaluations(listed)).evaluations
+    assert [each.spec.predictions for each in found] == ["b" * 64, "a" * 64]
+
+
+@pytest.mark.parametrize(
+    ("subject", "predictions"),
+    [("predictors/gpt-x", ""), ("predictors/gpt-x", "a" * 63), ("models/m/versions/v1", "a" * 64)],
+)
+async def test_predictions_stand_for_the_weights_of_predictors_only(registry, subject, predictions):
+    dataset = (await registry.sealed_dataset()).name
+    spec = evaluation_pb2.EvaluationSpec(subject=subject, dataset=dataset, predictions=predictions)
+    job = job_service_pb2.Job(name="evaluations/", evaluation=spec)
+    call = registry.jobs.EnqueueJob(job_service_pb2.EnqueueJobRequest(job=job))
+    assert list((await registry.failure_of(call)).fields) == ["job.evaluation.predictions"]
+
+
 @pytest.mark.parametrize(
     "change",
     [

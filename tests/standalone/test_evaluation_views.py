@@ -77,6 +77,15 @@ def test_the_score_of_all_items_is_marked_beside_that_of_a_part(rich_result: pb2
     assert "··············┊········├──●─┤·" in line
 
 
+def test_what_was_not_measured_of_predictions_is_a_dash() -> None:
+    made = evaluation(pb2.EvaluationResult(score=score(0.5, 0.4, 0.6), reasoning=pb2.ReasoningCard()))
+    made.spec.subject = "predictors/gpt-x"
+    text = rendered(evaluation_view(made))
+    assert "speed              –" in text
+    assert "contaminated       not checked: what the predictor was trained on is not known" in text
+    assert "tokens" not in text
+
+
 def test_a_failed_evaluation_says_why() -> None:
     failed = evaluation(None, job_pb2.JOB_STATE_FAILED)
     failed.status.error.message = "The weights do not load."

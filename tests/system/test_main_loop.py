@@ -153,6 +153,15 @@ def test_the_example_scripts_run(system, loop, tmp_path: Path, tiny_model: str, 
     )
     assert not example("compare_runs").main([*gateway, tiny_model, loop[1]])
     assert "p = " in capsys.readouterr().out
+    listed = registry_service_pb2.ListTracesRequest(dataset="datasets/from-example", split="test")
+    predictions = tmp_path / "predictions.jsonl"
+    answers = [
+        {"id": each.id, "prediction": each.final_answer} for each in system.registry.ListTraces(listed).traces
+    ]
+    predictions.write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+    asked = ["--dataset", "datasets/from-example", "--predictor", "oracle", str(predictions)]
+    assert not example("import_predictions").main([*gateway, *asked])
+    assert "100.0% [" in capsys.readouterr().out
 
 
 def example(name: str) -> ModuleType:

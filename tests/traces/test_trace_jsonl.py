@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from tunix_rt.traces.jsonl import read_canonical, read_jsonl
+from tunix_rt.traces.jsonl import read_canonical, read_jsonl, read_predictions
 from tunix_rt.traces.parse import parse_record
 from tunix_rt.traces.trace import Trace, TraceError, canonical_json, content_digest
 
@@ -138,3 +138,21 @@ def test_the_digest_is_of_the_prompt_in_whatever_layout() -> None:
     one, two = Trace(id="a", prompt="What is  2+2?\n"), Trace(id="b", prompt="what IS 2+2?", final_answer="4")
     assert content_digest(one) == content_digest(two)
     assert content_digest(one) != content_digest(Trace(id="a", prompt="What is 2+3?"))
+
+
+def test_predictions_know_their_lines() -> None:
+    stream = lines(b'{"id": "a", "prediction": "1"}', b"", b'{"trace_id": "b", "predicted_answer": "2"}')
+    assert [(number, each.item_id) for number, each in read_predictions(stream)] == [(1, "a"), (3, "b")]
+
+
+def test_all_bad_predictions_are_named_together() -> None:
+    good = b'{"id": "a", "prediction": "1"}'
+    stream = lines(good, b"[]", b'{"id": "c"}', good, b'{"id": "a", "prediction": "1", "sample": 1}')
+    with pytest.raises(TraceError) as caught:
+        read_predictions(stream)
+    assert [violation.path for violation in caught.value.violations] == [
+        "line 2",
+        "line 3: prediction",
+        "line 4: id",
+    ]
+    assert "also in line 1" in caught.value.violations[2].message

@@ -4,7 +4,7 @@ import pytest
 
 from tunix_rt.answers import equivalence
 from tunix_rt.traces.parse import parse_record
-from tunix_rt.traces.predictions import parse_prediction
+from tunix_rt.traces.predictions import Prediction, canonical_prediction, parse_prediction
 from tunix_rt.traces.trace import ANSWER_TYPES, Step, TraceError
 
 RAW = {
@@ -190,6 +190,21 @@ def test_reads_a_prediction(record: dict[str, object]) -> None:
     assert (prediction.item_id, prediction.output) == ("q1", "4")
 
 
+def test_a_prediction_says_which_sample_it_is_and_how_it_ended() -> None:
+    record = {"id": "q1", "prediction": "4", "sample": 3, "finish_reason": "length"}
+    assert parse_prediction(record) == Prediction("q1", "4", 3, "length")
+    assert parse_prediction({"id": "q1", "prediction": "4", "finish_reason": ""}) == Prediction("q1", "4")
+
+
+def test_a_canonical_prediction_reads_back() -> None:
+    prediction = Prediction("q1", "\u2028é\n</answer>", 2, "length")
+    line = canonical_prediction(prediction)
+    assert line == (
+        '{"finish_reason":"length","id":"q1","prediction":"\u2028é\\n</answer>","sample":2}\n'.encode()
+    )
+    assert parse_prediction(json.loads(line)) == prediction
+
+
 def test_an_empty_prediction_is_an_output_too() -> None:
     assert parse_prediction({"id": "q1", "prediction": ""}).output == ""
 
@@ -201,6 +216,11 @@ def test_an_empty_prediction_is_an_output_too() -> None:
         ({"id": "", "prediction": 4}, ["id", "prediction"]),
         ({"id": "a", "trace_id": "b", "prediction": "4"}, ["id"]),
         (json.loads("[1]"), ["record"]),
+        ({"id": "a", "prediction": "4", "sample": -1, "finish_reason": "eos"}, ["sample", "finish_reason"]),
+        ({"id": "a", "prediction": "4", "sample": True}, ["sample"]),
+        ({"id": "a", "prediction": "4", "sample": 1.0}, ["sample"]),
+        ({"id": "a", "prediction": "4", "finish_reason": "error"}, ["finish_reason"]),
+        ({"id": "a", "prediction": "\ud800"}, ["prediction"]),
     ],
 )
 def test_a_bad_prediction_is_refused(record: object, paths: list[str]) -> None:

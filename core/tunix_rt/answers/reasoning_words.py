@@ -15,11 +15,12 @@ def summary_of(card: object) -> ReasoningSummary:
 def reasoning_sentences(summary: ReasoningSummary) -> list[str]:
     """What the outputs do, the steps first; of outputs without steps only what applies to them."""
     sentences = _step_sentences(summary) if summary.step_count else ["No arithmetic step was found."]
+    length = f"The median output has {summary.median_tokens:,.0f} tokens. Length is never quality."
     return [
         *sentences,
         f"{share_text(summary.format_rate)} of the outputs obey the format.",
         f"{share_text(summary.repetition)} of the four-word sequences are repetitions.",
-        f"The median output has {summary.median_tokens:,.0f} tokens. Length is never quality.",
+        *([length] if summary.median_tokens else []),  # 0 where tokens were not counted
     ]
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from tunix_rt.traces.parse import parse_record
+from tunix_rt.traces.predictions import Prediction, parse_prediction
 from tunix_rt.traces.trace import Trace, TraceError, Violation
 
 MAX_LINE_BYTES = 1 << 20
+MAX_PREDICTION_LINE_BYTES = 8 << 20  # an output of 1 MiB, each character of which may be escaped
 MAX_VIOLATIONS = 100
 
 
@@ -22,22 +24,11 @@ def read_jsonl(stream: BinaryIO, max_line_bytes: int = MAX_LINE_BYTES) -> list[T
     traces: list[Trace] = []
     violations: list[Violation] = []
     seen: dict[str, int] = {}
-    number = 0
-    while line := stream.readline(max_line_bytes + 2):
-        number += 1
-        if len(line.rstrip(b"\r\n")) > max_line_bytes:
-            message = f"is longer than {max_line_bytes} bytes; split the record or leave it out."
-            violations.append(Violation(path=f"line {number}", message=message))
-            break
+    for number, record in _records(stream, max_line_bytes, violations):
         try:
-            record = _decode(line, number)
-            if record is None:
-                continue
             trace = parse_record(record, f"line {number}")
         except TraceError as error:
             violations.extend(error.violations)
-            if len(violations) >= MAX_VIOLATIONS:
-                break
             continue
         if trace.id in seen:
             message = f"{trace.id!r} is also the id of line {seen[trace.id]}; ids must differ."
@@ -47,6 +38,35 @@ def read_jsonl(stream: BinaryIO, max_line_bytes: int = MAX_LINE_BYTES) -> list[T
     if violations:
         raise TraceError(violations)
     return traces
+
+
+def read_predictions(stream: BinaryIO) -> list[tuple[int, Prediction]]:
+    """Reads all predictions of a binary stream, each with the number of its line.
+
+    Any fault raises TraceError with paths like `line 17: sample`; two outputs for one sample of an item
+    are one.
+    """
+    predictions: list[tuple[int, Prediction]] = []
+    violations: list[Violation] = []
+    seen: dict[tuple[str, int], int] = {}
+    for number, record in _records(stream, MAX_PREDICTION_LINE_BYTES, violations):
+        try:
+            prediction = parse_prediction(record, f"line {number}")
+        except TraceError as error:
+            violations.extend(error.violations)
+            continue
+        key = (prediction.item_id, prediction.sample)
+        if key in seen:
+            message = (
+                f"{prediction.item_id[:80]!r}, sample {prediction.sample}, is also in line {seen[key]}; "
+                "give each output once."
+            )
+            violations.append(Violation(path=f"line {number}: id", message=message))
+        seen.setdefault(key, number)
+        predictions.append((number, prediction))
+    if violations:
+        raise TraceError(violations)
+    return predictions
 
 
 def read_canonical(lines: Iterable[bytes]) -> list[tuple[Trace, str]]:
@@ -61,6 +81,26 @@ def read_canonical(lines: Iterable[bytes]) -> list[tuple[Trace, str]]:
         split = record.pop("split")
         rows.append((parse_record(record, f"line {number}"), split))
     return rows
+
+
+def _records(
+    stream: BinaryIO, max_line_bytes: int, violations: list[Violation]
+) -> Iterator[tuple[int, object]]:
+    """The records with the numbers of their lines; ends at a line that is too long and at many faults."""
+    number = 0
+    while len(violations) < MAX_VIOLATIONS and (line := stream.readline(max_line_bytes + 2)):
+        number += 1
+        if len(line.rstrip(b"\r\n")) > max_line_bytes:
+            message = f"is longer than {max_line_bytes} bytes; split the record or leave it out."
+            violations.append(Violation(path=f"line {number}", message=message))
+            return
+        try:
+            record = _decode(line, number)
+        except TraceError as error:
+            violations.extend(error.violations)
+            continue
+        if record is not None:
+            yield number, record
 
 
 def _decode(line: bytes, number: int) -> object:

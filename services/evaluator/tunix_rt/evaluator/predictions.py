@@ -43,7 +43,7 @@ class Faults:
         """Raises InvalidArgument that names the first bad fields, after their number if there are more."""
         if not self.count:
             return
-        text = f"has {self.count} faults, of which the first {MAX_NAMED} are named. Nothing was stored."
+        text = f"has {self.count} faults, of which the first are named. Nothing was stored."
         total = [Violation("predictions", text)] if self.count > MAX_NAMED else []
         raise InvalidArgument([*total, *self._first])
 

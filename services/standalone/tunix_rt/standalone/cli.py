@@ -51,7 +51,7 @@ ENTRIES = (
         "evaluate",
         "Evaluate a run or a model version on a split of a dataset.",
     ),
-    Entry("evaluations", "evaluations_commands", "app", "List and show evaluations."),
+    Entry("evaluations", "evaluations_commands", "app", "List and show evaluations; import predictions."),
     Entry(
         "generate",
         "evaluation_commands",

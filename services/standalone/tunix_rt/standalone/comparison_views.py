@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunix_rt.gateway.web.text import spec_text
+from tunix_rt.rpc.names import PREDICTOR, matches
 from tunix_rt.standalone.charts import interval_bar, sparkline
 from tunix_rt.standalone.output import new_table
 from tunix_rt.standalone.views import number_text, outcome_text, probability_text, score_text
@@ -105,7 +106,7 @@ def subject_table(comparison: gateway_pb.Comparison) -> Table:
         "outcomes": lambda s: outcome_text(s.evaluation.result.outcomes) if _scored(s) else "–",
         "answer found": lambda s: f"{s.evaluation.result.extracted_rate * 100:.0f} %" if _scored(s) else "–",
         "generated tokens/s": lambda s: number_text(
-            s.evaluation.result.tokens_per_second if _scored(s) else None
+            (s.evaluation.result.tokens_per_second or None) if _scored(s) else None
         ),
         "final loss": lambda s: _optional(s, "final_loss"),
         "best validation loss": lambda s: _optional(s, "best_validation_loss"),
@@ -130,6 +131,8 @@ def _board(dataset: str, board: registry_pb.Leaderboard.Board) -> Table:
     for entry in board.entries:
         score = entry.score
         contaminated = Text(str(entry.contaminated_count), style="red" if entry.contaminated_count else "dim")
+        if matches(entry.subject, PREDICTOR):
+            contaminated = Text("not checked", style="dim")
         table.add_row(
             str(entry.rank),
             entry.subject,

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from tunix_rt.answers.reasoning_words import reasoning_sentences, summary_of
 from tunix_rt.answers.steps import find_steps
+from tunix_rt.jobs.evaluation_spec import is_imported
 from tunix_rt.standalone.charts import interval_bar
 from tunix_rt.standalone.output import new_table
 from tunix_rt.standalone.views import (
@@ -44,7 +45,7 @@ def evaluation_view(evaluation: evaluation_pb.Evaluation) -> RenderableType:
     if evaluation.status.state != job_pb.JOB_STATE_SUCCEEDED:
         return Group(title, _state_table(evaluation.status))
     result = evaluation.result
-    parts: list[RenderableType] = [title, _figures(result)]
+    parts: list[RenderableType] = [title, _figures(spec, result)]
     scores = score_table(result)
     if scores.row_count > 1:
         parts.append(scores)
@@ -128,21 +129,28 @@ def _state_table(status: job_pb.JobStatus) -> Table:
     return fields_table(rows)
 
 
-def _figures(result: evaluation_pb.EvaluationResult) -> Table:
-    speed = (
-        f"{number_text(result.tokens_per_second)} tokens/s, {number_text(result.items_per_second)} items/s"
-    )
+def _figures(spec: evaluation_pb.EvaluationSpec, result: evaluation_pb.EvaluationResult) -> Table:
     rows: list[tuple[str, str | Text]] = [
         ("score", f"{score_text(result.score)} of {result.score.count} items ({result.score.method})"),
         ("outcomes", outcome_text(result.outcomes)),
         ("answer found", f"{result.extracted_rate * 100:.0f} %"),
         ("stopped by itself", f"{result.stopped_rate * 100:.0f} %"),
-        ("speed", speed),
+        ("speed", _speed(result)),
     ]
+    if is_imported(spec):
+        rows.append(("contaminated", "not checked: what the predictor was trained on is not known"))
     if result.contaminated_count:
         contaminated = f"{result.contaminated_count} items were in the training data"
         rows.append(("contaminated", Text(contaminated, style="red")))
     return fields_table(rows)
+
+
+def _speed(result: evaluation_pb.EvaluationResult) -> str:
+    """Tokens and items a second; a dash where they were not measured."""
+    if not result.tokens_per_second:
+        return "–"
+    tokens, items = number_text(result.tokens_per_second), number_text(result.items_per_second)
+    return f"{tokens} tokens/s, {items} items/s"
 
 
 def _named_table(title: str, scores: Iterable[evaluation_pb.NamedScore], whole: float | None) -> Table:

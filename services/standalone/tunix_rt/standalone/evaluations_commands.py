@@ -1,4 +1,4 @@
-"""`evaluations list` and `evaluations show`."""
+"""`evaluations list` and `evaluations show`; `evaluations import` stands in its own module."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import typer
 from tunix_rt.standalone.connection import CALL_SECONDS, Connection, connect
 from tunix_rt.standalone.evaluation_views import evaluation_table, evaluation_view, items_view
 from tunix_rt.standalone.evaluation_wait import get_evaluation
+from tunix_rt.standalone.import_command import import_predictions
 from tunix_rt.standalone.options import GatewayOption, JsonOption, LimitOption
 from tunix_rt.standalone.output import console, message_dict, print_json
 from tunix_rt.standalone.resources import dataset_name, evaluation_name, subject_name
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 
-app = typer.Typer(help="List and show evaluations.", no_args_is_help=True)
+app = typer.Typer(help="List, show and import evaluations.", no_args_is_help=True)
+app.command("import")(import_predictions)
 _PAGE = 200
 
 
@@ -39,7 +41,9 @@ def list_evaluations(
     *,
     limit: LimitOption = 50,
     dataset: Annotated[str, typer.Option("--dataset", help="Only on this dataset.")] = "",
-    subject: Annotated[str, typer.Option("--subject", help="Only of this run or model version.")] = "",
+    subject: Annotated[
+        str, typer.Option("--subject", help="Only of this run, model version or predictor.")
+    ] = "",
     gateway: GatewayOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tunix_rt.gateway.sentence import p_value_text, subject_label
+from tunix_rt.rpc.names import PREDICTOR, matches
 from tunix_rt.v1 import evaluation_pb2, job_pb2
 
 NONE = "–"
@@ -122,6 +123,11 @@ def page_of(name: str) -> str:
     return f"/{name}" if name.startswith(("runs/", "evaluations/")) else ""
 
 
+def imported(subject: str) -> bool:
+    """Whether the outputs of a subject were made elsewhere."""
+    return matches(subject, PREDICTOR)
+
+
 FILTERS: dict[str, Any] = {
     "percent": percent,
     "number": number,
@@ -132,5 +138,6 @@ FILTERS: dict[str, Any] = {
     "p_value": p_value_text,
     "spec_text": spec_text,
     "page_of": page_of,
+    "imported": imported,
     "shown_output": shown_output,
 }
