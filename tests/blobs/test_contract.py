@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -105,3 +107,23 @@ def test_a_wrong_secret_is_refused(s3_url: str) -> None:
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"object store|needs key"):
         open_blobs(url)
+
+
+def test_two_fetches_of_one_file_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    target, seen = tmp_path / "copy", []
+
+    class Meeting:
+        """Fetches the same file again in the middle of its first read."""
+
+        def read(self, sha256: str, offset: int = 0) -> Iterator[bytes]:
+            outer = not seen
+            seen.append(sha256)
+            yield b"one "
+            if outer:
+                fetch_file(cast("Blobs", self), sha256, target)
+                assert target.read_bytes() == b"one two"
+            yield b"two"
+
+    fetch_file(cast("Blobs", Meeting()), "a" * 64, target)
+    assert target.read_bytes() == b"one two"
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]

@@ -230,10 +230,11 @@ async def test_an_evaluation_scored_again_has_the_same_result(stack: Any, tiny: 
 async def test_an_interrupted_import_scores_the_missing_outputs_only(
     stack: Any, five: str, tiny: str
 ) -> None:
-    await stack.ended((await stack.evaluate(subject=tiny, dataset=five, limit=1)).name)  # the engine runs now
+    short = {"subject": tiny, "dataset": five, "decoding": Decoding(max_tokens=8)}
+    await stack.ended((await stack.evaluate(**short)).name)  # the engine runs now
     os.kill(stack.running.engine.pid, signal.SIGSTOP)
     try:
-        other = await stack.evaluate(subject=tiny, dataset=five, decoding=Decoding(max_tokens=8))
+        other = await stack.evaluate(**short)
 
         async def busy() -> bool:
             return stack.running.engine.open_requests == 1

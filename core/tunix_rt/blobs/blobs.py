@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,11 +91,11 @@ def store_file(blobs: Blobs, path: Path) -> Blob:
 
 
 def fetch_file(blobs: Blobs, sha256: str, path: Path) -> None:
-    """Writes a blob to a file, whole or not at all.
+    """Writes a blob to a file, whole or not at all, also where several do so at once.
 
     Raises BlobMissingError, BlobCorruptError.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with partial.open("wb") as file:
