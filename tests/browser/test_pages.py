@@ -127,7 +127,7 @@ async def test_output_of_a_model_is_escaped(site, path):
         ("/nothing", 404, "There is no page"),
         ("/runs/missing", 404, "`runs/missing` does not exist."),
         ("/runs/UPPER", 400, "it must have the form"),
-        ("/compare?subject=runs/full", 400, "give 2 to 10 runs or model versions"),
+        ("/compare?subject=runs/full", 400, "give 2 to 10 runs, model versions or predictors"),
         ("/compare?subject=runs/full&subject=runs/live&dataset=x", 400, "dataset: is `x`"),
     ],
 )

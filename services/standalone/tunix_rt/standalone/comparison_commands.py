@@ -35,7 +35,9 @@ def leaderboard(
 def compare(
     subjects: Annotated[
         list[str],
-        typer.Argument(help="2 to 10 runs or model versions; the first is the baseline.", metavar="SUBJECT…"),
+        typer.Argument(
+            help="2 to 10 runs, models or predictors; the first is the baseline.", metavar="SUBJECT…"
+        ),
     ],
     *,
     dataset: Annotated[

@@ -19,7 +19,7 @@ from tunix_rt.standalone.resources import dataset_name, evaluation_name, subject
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 
-app = typer.Typer(help="List, show and import evaluations.", no_args_is_help=True)
+app = typer.Typer(help="List and show evaluations; import predictions.", no_args_is_help=True)
 app.command("import")(import_predictions)
 _PAGE = 200
 
