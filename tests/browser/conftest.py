@@ -224,7 +224,7 @@ def all_evaluations() -> list[evaluation_pb2.Evaluation]:
 def one_evaluation(name: str, subject: str, dataset: str, right: int) -> evaluation_pb2.Evaluation:
     interval = wilson(right, ITEMS)
     spec = evaluation_pb2.EvaluationSpec(
-        subject=subject, dataset=dataset, split="test", format="answer-line", scorer="exact-answer@1",
+        subject=subject, dataset=dataset, split="test", format="answer-line", scorer="exact-answer@2",
         decoding=evaluation_pb2.Decoding(max_tokens=256),
     )  # fmt: skip
     result = evaluation_pb2.EvaluationResult(

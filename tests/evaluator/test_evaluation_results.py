@@ -9,11 +9,13 @@ import pytest
 from tunix_rt.evaluator.messages import ItemDone
 from tunix_rt.evaluator.recorder import batch_size
 from tunix_rt.evaluator.results import failed_item, predictions_jsonl, scored_item
+from tunix_rt.evaluator.scorer import Scorer
 from tunix_rt.evaluator.summary import MAX_PARTS, share_score, summarise
 from tunix_rt.traces.trace import Trace
 from tunix_rt.v1.evaluation_pb2 import EvaluationResult, EvaluationSpec, ItemScore, NamedScore
 
 TRACE = Trace(id="t1", prompt="2 + 2?", final_answer="4")
+SCORER = Scorer()
 SPEC = EvaluationSpec(format="answer-line", samples=1)
 
 
@@ -26,7 +28,9 @@ def scored(
     sample: int = 0,
     spec: EvaluationSpec = SPEC,
 ) -> ItemScore:
-    return scored_item(trace, ItemDone("r", position, text, reason, 11, 5, 0.125, sample=sample), spec)
+    return scored_item(
+        trace, ItemDone("r", position, text, reason, 11, 5, 0.125, sample=sample), spec, SCORER
+    )
 
 
 def result_of(
@@ -36,7 +40,9 @@ def result_of(
     spec: EvaluationSpec = SPEC,
     train: tuple[Trace, ...] = (),
 ) -> EvaluationResult:
-    return summarise(outputs, traces, spec=spec, train=train, tokens_per_second=30.0, contaminated_count=2)
+    return summarise(
+        outputs, traces, spec=spec, train=train, tokens_per_second=30.0, contaminated_count=2, scorer=SCORER
+    )
 
 
 def sampled(*texts_of_items: list[str]) -> EvaluationResult:

@@ -16,6 +16,7 @@ from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
 from tunix_rt.evaluator.messages import Finished, Item, ItemDone, ItemFailed
 from tunix_rt.evaluator.recorder import Recorder
 from tunix_rt.evaluator.results import failed_item, predictions_jsonl, scored_item
+from tunix_rt.evaluator.scorer import Scorer
 from tunix_rt.evaluator.spec import complete_spec, engine_decoding
 from tunix_rt.evaluator.subjects import (
     DatasetStore,
@@ -73,6 +74,7 @@ class Evaluator:
     jobs: Any
     blobs: Blobs
     engine: EngineClient
+    scorer: Scorer
     work: Path
 
     async def handle(self, claimed: ClaimedJob) -> pb.FinishJobRequest:
@@ -117,6 +119,7 @@ class Evaluator:
             train=train,
             tokens_per_second=rate,
             contaminated_count=contaminated_count(found),
+            scorer=self.scorer,
         )
 
     async def _pool(
@@ -175,7 +178,9 @@ class Evaluator:
         async with aclosing(self.engine.generate(model, items, decoding=decoding, stream=False)) as events:
             async for event in events:
                 if isinstance(event, ItemDone | ItemFailed):
-                    score = await asyncio.to_thread(_score, task.traces[event.item], event, task.spec)
+                    score = await asyncio.to_thread(
+                        _score, task.traces[event.item], event, task.spec, self.scorer
+                    )
                     scores[event.item, event.sample] = score
                     recorder.add(score)
                 elif isinstance(event, Finished) and event.measured_seconds > 0:
@@ -221,12 +226,12 @@ def _items(
     return items
 
 
-def _score(trace: Trace, event: ItemDone | ItemFailed, spec: EvaluationSpec) -> ItemScore:
+def _score(trace: Trace, event: ItemDone | ItemFailed, spec: EvaluationSpec, scorer: Scorer) -> ItemScore:
     place = (event.item, event.sample)
     if isinstance(event, ItemFailed):
         return _failed(trace, place, event.message)
     try:
-        return scored_item(trace, event, spec)
+        return scored_item(trace, event, spec, scorer)
     except ValueError as error:  # an answer type or a text that the scorer refuses
         return _failed(trace, place, f"cannot be scored: {error}")
 
