@@ -66,7 +66,7 @@ _KNOWN = sorted([*FUNCTIONS, *_WORDS], key=len, reverse=True)
 
 _TEXT = re.compile(r"\\(?:operatorname|mathrm|text|textrm|mathit|mathbf|boldsymbol)\s*\*?\s*\{([^{}\\]*)\}")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
-_SPACE = re.compile(r"\\[,;:!> ]|~")
+_SPACE = re.compile(r"(?<!\\)\\[,;:!> ]|~")
 _RAISED = re.compile(r"[⁰¹²³⁴-⁹⁺⁻⁽⁾ⁿⁱˣ]+")
 _LOWERED = re.compile(r"[₀-₉]+")
 _BUILDER = re.compile(
@@ -127,7 +127,7 @@ def _with_signs(text: str) -> str:
     text = re.sub(r"\\mathbb\s*\{?\s*R\s*\}?", " ℝ ", _SPACE.sub(" ", _TEXT.sub(r" \1 ", text)))
     text = _COMMAND.sub(lambda match: _COMMANDS.get(match.group(1), match.group()), text)
     text = re.sub(r"\^\s*(?:\{\s*°\s*\}|°)", "°", text)
-    text = _LABEL.sub("", text).strip().rstrip(".")
+    text = _LABEL.sub("", text).lstrip("=≈ ").rstrip(". ")
     if text.startswith("{") and text.endswith("}"):
         text = f"\\{text[:-1]}\\}}"
     return text

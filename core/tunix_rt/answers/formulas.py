@@ -10,6 +10,7 @@ from functools import lru_cache
 from tunix_rt.answers.formula_tokens import FormulaError, Token, tokens_of
 
 MAX_DEPTH = 40
+MAX_SIGNS = 8  # of ± and ∓
 
 _END = Token("end", "")
 _RELATIONS = frozenset("=<>≤≥≠≈")
@@ -57,6 +58,7 @@ class _Reader:
         self.next = 0
         self.depth = 0
         self.bars = 0
+        self.signs = 0
 
     def answer(self) -> Formula:
         """All of the text: one part, or several with one kind of separator."""
@@ -92,6 +94,7 @@ class _Reader:
         while sign := self.accept("+", "-", "±", "∓"):
             term = self.product()
             if sign in "±∓":
+                self.count_sign()
                 terms = [Formula("plusminus", (_many("add", terms), term), "+" if sign == "±" else "-")]
             else:
                 terms.append(term if sign == "+" else Formula("negative", (term,)))
@@ -112,6 +115,7 @@ class _Reader:
         negative = False
         while sign := self.accept("+", "-", "±", "∓"):
             if sign in "±∓":
+                self.count_sign()
                 term = self.deeper(self.signed)
                 return Formula("plusminus", (number(0), term), "+" if (sign == "±") is not negative else "-")
             negative ^= sign == "-"
@@ -134,6 +138,8 @@ class _Reader:
             return Formula("number", name="decimal" if "." in token.text else "", value=_exact(token.text))
         if token.kind == "symbol":
             return Formula("symbol", name=token.text + self.index())
+        if token.text == "∅":
+            return Formula("list", name="{}")
         if token.kind == "constant":
             return Formula("constant", name=token.text)
         if token.kind == "function":
@@ -159,6 +165,11 @@ class _Reader:
         made = read()
         self.depth -= 1
         return made
+
+    def count_sign(self) -> None:
+        self.signs += 1
+        if self.signs > MAX_SIGNS:
+            raise FormulaError
 
     def bracketed(self, opening: str) -> Formula:
         """A group in brackets, or a list such as `(1, 2]` and `[[1, 2], [3, 4]]`."""

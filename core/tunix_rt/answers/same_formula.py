@@ -39,7 +39,8 @@ def same_formula(predicted: str, expected: str, tolerance: float) -> bool:
 def _same(given: Formula, wanted: Formula, tolerance: float) -> bool:
     if region_of(given, pairs=False) or region_of(wanted, pairs=False):
         regions = region_of(given, pairs=True), region_of(wanted, pairs=True)
-        if regions[0] and regions[1]:
+        names = {region.name for region in regions if region} - {""}
+        if regions[0] and regions[1] and len(names) < 2:
             return _same_regions(regions[0], regions[1], tolerance)
     solutions = _solutions(given, tolerance), _solutions(wanted, tolerance)
     return _covers(*solutions, lambda one, other: _same_solution(one, other, tolerance))
@@ -97,6 +98,8 @@ def _solutions(formula: Formula, tolerance: float) -> list[Solution]:
     if _has_signs(formula):
         upper, lower = _with_sign(formula, upper=True), _with_sign(formula, upper=False)
         return [*_solutions(upper, tolerance), *_solutions(lower, tolerance)]
+    if formula.kind == "member" and formula.parts[0].kind == "symbol":
+        return _named(formula.parts[0].name, formula.parts[1], tolerance)
     if formula.kind != "relation" or set(formula.name) != {"="}:
         return [Solution(formula)]
     parts = formula.parts
@@ -104,12 +107,16 @@ def _solutions(formula: Formula, tolerance: float) -> list[Solution]:
     if first.kind != "symbol" and last.kind == "symbol":
         first, last = last, first
     if first.kind == "symbol" and first.name not in symbols_of(last):
-        if last.kind == "list" and last.name == "{}":
-            return [replace(each, name=first.name) for each in _solutions(last, tolerance)]
-        return [Solution(last, first.name)]
+        return _named(first.name, last, tolerance)
     if all(same_value(part, parts[-1], tolerance) for part in parts[:-1]):
         return [Solution(parts[-1])]
     return [Solution(formula)]
+
+
+def _named(name: str, value: Formula, tolerance: float) -> list[Solution]:
+    if value.kind == "list" and value.name == "{}":
+        return [replace(each, name=name) for each in _solutions(value, tolerance)]
+    return [Solution(value, name)]
 
 
 def _has_signs(formula: Formula) -> bool:
@@ -128,9 +135,6 @@ def _with_sign(formula: Formula, *, upper: bool) -> Formula:
 
 
 def _same_regions(given: Region, wanted: Region, tolerance: float) -> bool:
-    if given.name and wanted.name and given.name != wanted.name:
-        return False
-
     def same(one: Interval, other: Interval) -> bool:
         return (one.holds_low, one.holds_high) == (other.holds_low, other.holds_high) and all(
             same_value(end, other_end, tolerance)
