@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
+import sympy
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tunix_rt.answers.equivalence import UndecidedError, detect_type, equivalent
 from tunix_rt.answers.formulas import formula_of
@@ -216,7 +219,7 @@ LISTS_AND_MATRICES = [
     (r"(\sqrt{8}, 1)", r"(2\sqrt2, 1)", True),
     (r"(1, \sqrt{8})", r"(2\sqrt2, 1)", False),
     (r"\left(\frac{1}{2}, \frac{\sqrt3}{2}\right)", r"(\cos 60^\circ, \sin 60^\circ)", True),
-    (r"(x,y) = (1,2)", "(1,2)", False),
+    (r"(x,y) = (1,\sqrt4)", "(1,2)", True),
     (r"\{\sqrt{4}, 3\}", r"\{3, 2\}", True),
     (r"\{\sqrt{4}, 3\}", r"\{3, 4\}", False),
     (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{bmatrix} 1 & 2 \\ 3 & 4 \end{bmatrix}", True),
@@ -322,3 +325,115 @@ def test_expressions(table: str, predicted: str, expected: str, same: bool) -> N
 
 def test_there_are_at_least_150_cases() -> None:
     assert len({case[1:] for case in CASES}) >= 150
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer_type"),
+    [
+        (r"\sqrt{2}", "expression"),
+        ("2√3", "expression"),
+        ("sqrt(2)/2", "expression"),
+        (r"\frac{\sqrt{3}}{2}", "expression"),
+        (r"\sin x", "expression"),
+        (r"\log_2 3", "expression"),
+        ("ln(2)", "expression"),
+        ("x > 3", "expression"),
+        (r"x \le 3", "expression"),
+        ("-1 < x < 2", "expression"),
+        ("[0, 3)", "expression"),
+        (r"(-\infty, 3)", "expression"),
+        (r"(-\infty,2)\cup(3,\infty)", "expression"),
+        (r"\pm 2", "expression"),
+        ("±√2", "expression"),
+        (r"\begin{pmatrix}1\\2\end{pmatrix}", "expression"),
+        ("y = 2x + 1", "expression"),
+        ("e^{2x}", "expression"),
+        ("(1, 2)", "list"),
+        (r"\{1, 2\}", "set"),
+        ("[1, 2]", "list"),
+        ("x = 5", "integer"),
+        ("3/4", "fraction"),
+        ("$5", "currency"),
+        ("5 > 3 is true", "text"),
+        ("a < b > c and so on", "text"),
+        ("Paris", "text"),
+        ("5 m²", "integer"),
+        ("1,234", "integer"),
+    ],
+)
+def test_the_type_of_a_formula_is_detected(expected: str, answer_type: str) -> None:
+    assert detect_type(expected) == answer_type
+
+
+def test_items_of_a_set_may_be_formulas() -> None:
+    predicted, expected = r"\{-\sqrt{8}, \sqrt{8}\}", r"\{2\sqrt2, -2\sqrt2\}"
+    assert equivalent(predicted, expected, formulas=same_formula)
+    assert not equivalent(r"\{\sqrt{8}\}", expected, formulas=same_formula)
+
+
+def test_an_alias_may_be_a_formula() -> None:
+    assert equivalent(r"\sqrt8", "about 2.83", "expression", (r"2\sqrt2",), formulas=same_formula)
+
+
+def test_without_a_comparison_of_formulas_there_is_no_verdict() -> None:
+    with pytest.raises(UndecidedError):
+        equivalent(r"\sqrt8", r"2\sqrt2", "expression")
+    with pytest.raises(UndecidedError):
+        score_output(r"Answer: \sqrt8", r"2\sqrt2")
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expected", "same"),
+    [
+        ("2x + 2", "2(x + 1)", True),
+        (r"\sqrt2", r"\sqrt2", True),
+        ("no idea", r"\sqrt2", False),
+        ("x", "y", False),
+    ],
+)
+def test_what_is_decided_otherwise_needs_none(predicted: str, expected: str, same: bool) -> None:
+    assert equivalent(predicted, expected, "expression") is same
+
+
+@pytest.mark.parametrize(
+    "text", ["", "blue", "cost of it", "x +", "2 3", "x = = 2", "a_", "√", "f'(x)", "x;"]
+)
+def test_other_texts_are_no_formulas(text: str) -> None:
+    assert formula_of(text) is None
+
+
+def test_the_tolerance_holds_for_decimal_numbers() -> None:
+    assert equivalent("1.41", r"\sqrt2", "expression", tolerance=0.01, formulas=same_formula)
+    assert not equivalent(r"\frac{141}{100}", r"\sqrt2", "expression", tolerance=0.01, formulas=same_formula)
+
+
+BASES = [
+    "sin(x)**2 + cos(x)**2 + x",
+    "sqrt(8)*x + sqrt(2)",
+    "(x + sqrt(3))**3",
+    "exp(2*x) - exp(x)*exp(-x)",
+    "(x**2 - 2)/(x - sqrt(2))",
+    "log(8)*x/log(2)",
+    "sin(3*x) + tan(x)*cos(x)",
+    "cosh(x)**2 - y*sinh(x)**2",
+    "sqrt(5 + 2*sqrt(6))/(1 + sqrt(y**2 + 1))",
+    "(x + I*y)**2",
+]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_what_sympy_rewrites_stays_equal(base: str) -> None:
+    expression = sympy.sympify(base)
+    forms = [expression, sympy.expand(expression), sympy.factor(expression), sympy.simplify(expression)]
+    written = [sympy.latex(each) for each in (*forms, sympy.expand(expression, trig=True))]
+    for form in written:
+        assert same_formula(form, written[0], 1e-6), form
+        assert same_formula(written[0], form, 1e-6), form
+        assert not same_formula(f"{form} + 10^{{-9}}", written[0], 1e-6), form
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(st.text(alphabet="xyei2.,()[]{}\\^_+-*/=<|!±√π∞∪& ", max_size=40) | st.text(max_size=20))
+def test_no_text_makes_the_comparison_fail(text: str) -> None:
+    assert same_formula(text, r"\sqrt2", 1e-6) in (True, False)
+    assert same_formula(text, text, 1e-6) in (True, False)

@@ -235,7 +235,8 @@ def one_evaluation(name: str, subject: str, dataset: str, right: int) -> evaluat
         outcomes=evaluation_pb2.OutcomeCounts(
             correct=right, wrong=(ITEMS - right) // 2, no_answer=(ITEMS - right + 1) // 2
         ),
-        extracted_rate=0.9, stopped_rate=0.97, tokens_per_second=164.2, items_per_second=2.31,
+        extracted_rate=0.9, stopped_rate=0.97, truncated_rate=0.02, timed_out_rate=0.0125,
+        tokens_per_second=164.2, items_per_second=2.31,
     )  # fmt: skip
     if name == "full-arithmetic":
         add_richer_results(spec, result)

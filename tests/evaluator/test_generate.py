@@ -109,6 +109,15 @@ async def test_answers_are_scored(stack: Any) -> None:
     assert (response.score.mean, response.score.count, response.score.method) == (0.4, 5, "wilson")
 
 
+async def test_formulas_are_scored(stack: Any) -> None:
+    answers = [
+        AnswerToScore(output=r"Answer: $2\sqrt{2}$", expected_answer=r"\sqrt{8}"),
+        AnswerToScore(output=r"\boxed{3\sqrt{2}}", expected_answer=r"\sqrt{8}"),
+    ]
+    response = await stack.evaluator.ScoreAnswers(ScoreAnswersRequest(answers=answers))
+    assert [each.outcome for each in response.scored_answers] == [ItemScore.CORRECT, ItemScore.WRONG]
+
+
 async def test_answers_to_score_are_checked(stack: Any) -> None:
     failure = await stack.failure_of(stack.evaluator.ScoreAnswers(ScoreAnswersRequest()))
     assert (failure.code, failure.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["answers"])

@@ -73,9 +73,12 @@ _BUILDER = re.compile(
     r"\\?\{\s*[A-Za-z]\s*(?:(?:∈|\\in)\s*(?:\\mathbb\s*\{?\s*R\s*\}?|ℝ)\s*)?(?:\\mid|:|\|)(.*?)\\?\}",
     re.DOTALL,
 )
+_PROSE = re.compile(
+    r"(?<![A-Za-z\\])(?!or\b|pi\b|ln\b|lg\b)[A-Za-z]{2} +(?!or\b|pi\b|ln\b|lg\b)[A-Za-z]{2}\b"
+)
 _MATRIX = re.compile(
     r"\\(begin|end)\s*\{\s*[pbB]?matrix\s*\}"
-)  # a vmatrix is a determinant, which is not read
+)  # a vmatrix, which is a determinant, is not read
 _LABEL = re.compile(r"^\s*[A-Za-z]\s*\(\s*[A-Za-z]\s*\)\s*=(?!=)")
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d{1,3}(?:\{,\}\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
@@ -104,6 +107,8 @@ def tokens_of(text: str) -> list[Token]:
     if len(text) > MAX_LENGTH:
         raise FormulaError
     text = _with_signs(text)
+    if _PROSE.search(text):
+        raise FormulaError
     tokens: list[Token] = []
     position, end = 0, len(text.rstrip())
     while position < end:

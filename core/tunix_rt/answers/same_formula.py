@@ -108,6 +108,8 @@ def _solutions(formula: Formula, tolerance: float) -> list[Solution]:
         first, last = last, first
     if first.kind == "symbol" and first.name not in symbols_of(last):
         return _named(first.name, last, tolerance)
+    if first.kind == last.kind == "list" and all(part.kind == "symbol" for part in first.parts):
+        return [Solution(last)]  # (x, y) = (1, 2)
     if all(same_value(part, parts[-1], tolerance) for part in parts[:-1]):
         return [Solution(parts[-1])]
     return [Solution(formula)]

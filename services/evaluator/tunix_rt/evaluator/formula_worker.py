@@ -27,10 +27,13 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
     A request is `{"function": …, "arguments": {…}, "cpu_seconds": …}`; an answer is `{"value": …}`,
     `{"error": …}` or, as the last one, `{"out_of_memory": true}`.
     """
-    for line in source:
-        request = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, request["cpu_seconds"])
+    while True:
         try:
+            line = source.readline()
+            if not line:
+                return
+            request = json.loads(line)
+            signal.setitimer(signal.ITIMER_PROF, request["cpu_seconds"])
             answer = {"value": _call(request["function"], request["arguments"])}
         except MemoryError:
             answer = {"out_of_memory": True}

@@ -25,6 +25,7 @@ from tunix_rt.v1 import job_pb2 as job_pb
 
 _BAR = 30
 _MAX_TEXT = 2000
+_WITHOUT_RATES = "exact-answer@1"  # its results do not say what was cut or timed out
 _VARIANTS = (
     ("strict_score", "strict", "answers in the asked-for format only"),
     ("completed_score", "completed", "outputs that stopped by themselves"),
@@ -44,7 +45,7 @@ def evaluation_view(evaluation: evaluation_pb.Evaluation) -> RenderableType:
     if evaluation.status.state != job_pb.JOB_STATE_SUCCEEDED:
         return Group(title, _state_table(evaluation.status))
     result = evaluation.result
-    parts: list[RenderableType] = [title, _figures(result)]
+    parts: list[RenderableType] = [title, _figures(evaluation)]
     scores = score_table(result)
     if scores.row_count > 1:
         parts.append(scores)
@@ -128,7 +129,8 @@ def _state_table(status: job_pb.JobStatus) -> Table:
     return fields_table(rows)
 
 
-def _figures(result: evaluation_pb.EvaluationResult) -> Table:
+def _figures(evaluation: evaluation_pb.Evaluation) -> Table:
+    result = evaluation.result
     speed = (
         f"{number_text(result.tokens_per_second)} tokens/s, {number_text(result.items_per_second)} items/s"
     )
@@ -137,8 +139,11 @@ def _figures(result: evaluation_pb.EvaluationResult) -> Table:
         ("outcomes", outcome_text(result.outcomes)),
         ("answer found", f"{result.extracted_rate * 100:.0f} %"),
         ("stopped by itself", f"{result.stopped_rate * 100:.0f} %"),
-        ("speed", speed),
     ]
+    if evaluation.spec.scorer != _WITHOUT_RATES:
+        rows.append(("cut at the limit", f"{result.truncated_rate * 100:.0f} %"))
+        rows.append(("past a deadline", f"{result.timed_out_rate * 100:.0f} % of the items"))
+    rows.append(("speed", speed))
     if result.contaminated_count:
         contaminated = f"{result.contaminated_count} items were in the training data"
         rows.append(("contaminated", Text(contaminated, style="red")))
