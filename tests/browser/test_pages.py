@@ -86,7 +86,7 @@ async def locked_site():
                 "1 of 2 steps are true",
                 "right, but not in the asked-for format",
                 "sample 1 of 8",
-                "2 % cut at the limit · 1.2 % past a deadline",
+                "2.0 % cut at the limit · 1.2 % past a deadline",
             ],
         ),
         ("/evaluations/base-arithmetic", ["no answer", "What is 13 + 10 - 5?", "6 correct of 80"]),
