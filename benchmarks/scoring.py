@@ -1,7 +1,8 @@
 """Measures how long scoring takes: `python benchmarks/scoring.py [--quick]`.
 
 10,000 predictions of mixed types in both formats and as plain text, each with six lines of reasoning, one
-process. The bar is 2 seconds without expressions; with expressions is shown beside it.
+process. The bar is 2 seconds without expressions. Beside it stand the same with expressions, and formulas,
+which warm worker processes compare as in the evaluator.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import argparse
 import random
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
 from tunix_rt.answers.score import score_output
+from tunix_rt.evaluator.scorer import Scorer
 
 PREDICTIONS = 10_000
 ROUNDS = 5
@@ -45,7 +48,39 @@ def main() -> None:
             times.append(time.perf_counter() - started)
         bar = "" if expressions else f"{BAR_SECONDS} s"
         table.add_row(name, f"{statistics.median(times):.2f}", f"{max(times):.2f}", f"{correct:,}", bar)
+    table.add_row("formulas", *formula_figures(rounds), "")
     Console().print(table)
+
+
+def formula_figures(rounds: int) -> tuple[str, str, str]:
+    """Median and slowest seconds for as many predictions of formulas, and how many are right."""
+    predictions = [_formula(position) for position in range(PREDICTIONS)]
+    scorer = Scorer()
+    times, correct = [], 0
+    with ThreadPoolExecutor(scorer.workers) as threads:
+        for _ in range(rounds + 1):  # the first round warms the workers
+            started = time.perf_counter()
+            outcomes = threads.map(
+                lambda each: scorer.score(each.output, each.expected, each.answer_type), predictions
+            )
+            correct = sum(outcome.score == 1.0 for outcome in outcomes)
+            times.append(time.perf_counter() - started)
+    scorer.close()
+    return f"{statistics.median(times[1:]):.2f}", f"{max(times[1:]):.2f}", f"{correct:,}"
+
+
+def _formula(position: int) -> Prediction:
+    n = position + 2
+    pairs = [
+        (rf"{n}\sqrt{{2}}", rf"\sqrt{{{2 * n * n}}}"),
+        (rf"\sin^2({n}x) + \cos^2({n}x)", "1"),
+        (rf"x = \pm {n}", f"x = {n} or x = -{n}"),
+        (rf"\ln {n}^2", rf"2\ln {n}"),
+        (rf"[{n}, \infty)", rf"x \ge {n}"),
+        (rf"{n}\sqrt{{3}}", rf"{n}\sqrt{{2}}"),  # wrong
+    ]
+    written, expected = pairs[position % len(pairs)]
+    return Prediction(output=f"So it is.\nAnswer: ${written}$", expected=expected, answer_type="expression")
 
 
 def score_all(predictions: list[Prediction]) -> list[bool]:

@@ -139,4 +139,4 @@ def test_an_unknown_finish_reason_is_an_error() -> None:
 
 
 def test_the_scorer_has_a_version() -> None:
-    assert SCORER == "exact-answer@1"
+    assert SCORER == "exact-answer@2"

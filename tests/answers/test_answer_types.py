@@ -3,6 +3,7 @@
 import pytest
 
 from tunix_rt.answers.equivalence import equivalent
+from tunix_rt.answers.same_formula import same_formula
 
 CURRENCY = [
     ("$3.50", "$3.50", True),
@@ -575,7 +576,7 @@ CASES = [(name, *case) for name, table in BY_FORM.items() for case in table]
 def test_answers_by_the_form_of_the_expected_one(
     form: str, predicted: str, expected: str, same: bool
 ) -> None:
-    assert equivalent(predicted, expected) is same
+    assert equivalent(predicted, expected, formulas=same_formula) is same
 
 
 @pytest.mark.parametrize(("predicted", "expected", "same"), MULTISETS)
@@ -585,7 +586,7 @@ def test_unordered_lists_count_their_repeats(predicted: str, expected: str, same
 
 @pytest.mark.parametrize(("predicted", "expected", "answer_type", "same"), TYPED)
 def test_answers_of_a_stated_type(predicted: str, expected: str, answer_type: str, same: bool) -> None:
-    assert equivalent(predicted, expected, answer_type) is same
+    assert equivalent(predicted, expected, answer_type, formulas=same_formula) is same
 
 
 @pytest.mark.parametrize(("predicted", "expected", "aliases", "same"), ALIASES)

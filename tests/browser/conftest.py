@@ -224,7 +224,7 @@ def all_evaluations() -> list[evaluation_pb2.Evaluation]:
 def one_evaluation(name: str, subject: str, dataset: str, right: int) -> evaluation_pb2.Evaluation:
     interval = wilson(right, ITEMS)
     spec = evaluation_pb2.EvaluationSpec(
-        subject=subject, dataset=dataset, split="test", format="answer-line", scorer="exact-answer@1",
+        subject=subject, dataset=dataset, split="test", format="answer-line", scorer="exact-answer@2",
         decoding=evaluation_pb2.Decoding(max_tokens=256),
     )  # fmt: skip
     result = evaluation_pb2.EvaluationResult(
@@ -235,7 +235,8 @@ def one_evaluation(name: str, subject: str, dataset: str, right: int) -> evaluat
         outcomes=evaluation_pb2.OutcomeCounts(
             correct=right, wrong=(ITEMS - right) // 2, no_answer=(ITEMS - right + 1) // 2
         ),
-        extracted_rate=0.9, stopped_rate=0.97, tokens_per_second=164.2, items_per_second=2.31,
+        extracted_rate=0.9, stopped_rate=0.97, truncated_rate=0.02, timed_out_rate=0.0125,
+        tokens_per_second=164.2, items_per_second=2.31,
     )  # fmt: skip
     if name == "full-arithmetic":
         add_richer_results(spec, result)

@@ -67,7 +67,7 @@ async def locked_site():
         (COMPARE, ["full is better than smollm2-135m-instruct v1 by 68.8 points.", "57 gained, 2 lost"]),
         (COMPARE, ["Paired test<", "Permutation test<", "Smallest detectable difference<", "26.5 points"]),
         (COMPARE + "&subject=runs/lora", ["adjusted for 2 comparisons", "29.1 points", "24.3 points"]),
-        ("/leaderboard?dataset=datasets/golden-v2", ["exact-answer@1", "greedy, up to 256 tokens", "lora"]),
+        ("/leaderboard?dataset=datasets/golden-v2", ["exact-answer@2", "greedy, up to 256 tokens", "lora"]),
         (
             "/evaluations/full-arithmetic",
             [
@@ -86,6 +86,7 @@ async def locked_site():
                 "1 of 2 steps are true",
                 "right, but not in the asked-for format",
                 "sample 1 of 8",
+                "2.0 % cut at the limit · 1.2 % past a deadline",
             ],
         ),
         ("/evaluations/base-arithmetic", ["no answer", "What is 13 + 10 - 5?", "6 correct of 80"]),

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
+from tunix_rt.evaluator.formula_process import Limits
 from tunix_rt.evaluator.messages import ItemDone
 from tunix_rt.evaluator.recorder import batch_size
 from tunix_rt.evaluator.results import failed_item, predictions_jsonl, scored_item
+from tunix_rt.evaluator.scorer import Scorer
 from tunix_rt.evaluator.summary import MAX_PARTS, share_score, summarise
 from tunix_rt.traces.trace import Trace
 from tunix_rt.v1.evaluation_pb2 import EvaluationResult, EvaluationSpec, ItemScore, NamedScore
 
 TRACE = Trace(id="t1", prompt="2 + 2?", final_answer="4")
+SCORER = Scorer()
 SPEC = EvaluationSpec(format="answer-line", samples=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _workers_end() -> Iterator[None]:
+    yield
+    SCORER.close()
 
 
 def scored(
@@ -26,7 +36,9 @@ def scored(
     sample: int = 0,
     spec: EvaluationSpec = SPEC,
 ) -> ItemScore:
-    return scored_item(trace, ItemDone("r", position, text, reason, 11, 5, 0.125, sample=sample), spec)
+    return scored_item(
+        trace, ItemDone("r", position, text, reason, 11, 5, 0.125, sample=sample), spec, SCORER
+    )
 
 
 def result_of(
@@ -36,7 +48,9 @@ def result_of(
     spec: EvaluationSpec = SPEC,
     train: tuple[Trace, ...] = (),
 ) -> EvaluationResult:
-    return summarise(outputs, traces, spec=spec, train=train, tokens_per_second=30.0, contaminated_count=2)
+    return summarise(
+        outputs, traces, spec=spec, train=train, tokens_per_second=30.0, contaminated_count=2, scorer=SCORER
+    )
 
 
 def sampled(*texts_of_items: list[str]) -> EvaluationResult:
@@ -78,6 +92,19 @@ def test_the_pattern_of_the_spec_takes_the_place_of_the_rules() -> None:
     assert scored("Answer: 4", spec=spec).outcome == ItemScore.NO_ANSWER
 
 
+def test_a_comparison_past_its_deadline_is_failed_and_counted() -> None:
+    long = "+".join(rf"\sin({n}x)" for n in range(1, 75))
+    trace = Trace(id="t", prompt="√8?", final_answer=f"0+{long}", answer_type="expression")
+    hurried = Scorer(Limits(cpu_seconds=0.01))
+    done = ItemDone("r", 0, f"Answer: {long}", "stop", 11, 5, 0.125, sample=0)
+    item = scored_item(trace, done, SPEC, hurried)
+    hurried.close()
+    assert (item.outcome, item.score, item.timed_out) == (ItemScore.FAILED, 0.0, True)
+    assert (item.output, item.extracted_answer) == (f"Answer: {long}", long)
+    result = result_of([item, scored("Answer: 4", position=1)], [trace, TRACE])
+    assert (result.timed_out_rate, result.outcomes.failed, result.score.mean) == (0.5, 1, 0.5)
+
+
 def test_outcomes_are_told_apart() -> None:
     outcomes = [scored("Answer: 5").outcome, scored("").outcome, scored("2 + 2 is", "length").outcome]
     assert outcomes == [ItemScore.WRONG, ItemScore.NO_ANSWER, ItemScore.TRUNCATED]
@@ -96,7 +123,8 @@ def test_the_result_counts_every_item() -> None:
     assert result.score.high == pytest.approx(0.6994, abs=1e-4)
     counts = result.outcomes
     assert (counts.correct, counts.wrong, counts.truncated, counts.failed) == (1, 1, 1, 1)
-    assert (result.extracted_rate, result.stopped_rate) == (0.5, 0.5)
+    assert (result.extracted_rate, result.stopped_rate, result.truncated_rate) == (0.5, 0.5, 0.25)
+    assert result.timed_out_rate == 0
     assert (result.completion_tokens, result.tokens_per_second) == (15, 30.0)
     assert result.items_per_second == pytest.approx(8.0)  # 3.75 tokens an item
     assert result.contaminated_count == 2

@@ -39,7 +39,7 @@ def test_defaults_are_filled_in() -> None:
         split="test",
         decoding=Decoding(max_tokens=256, top_p=1.0, repetition_penalty=1.0),
         format="answer-line",
-        scorer="exact-answer@1",
+        scorer="exact-answer@2",
         samples=1,
     )
     examples = complete_spec(good(few_shot=FewShot(count=3))).few_shot

@@ -128,6 +128,15 @@ async def test_answers_are_found_by_a_pattern(stack: Any) -> None:
     assert (scored.extracted_answer, scored.score, scored.rule) == ("4", 1, "pattern")
 
 
+async def test_formulas_are_scored(stack: Any) -> None:
+    answers = [
+        AnswerToScore(output=r"Answer: $2\sqrt{2}$", expected_answer=r"\sqrt{8}"),
+        AnswerToScore(output=r"\boxed{3\sqrt{2}}", expected_answer=r"\sqrt{8}"),
+    ]
+    response = await stack.evaluator.ScoreAnswers(ScoreAnswersRequest(answers=answers))
+    assert [each.outcome for each in response.scored_answers] == [ItemScore.CORRECT, ItemScore.WRONG]
+
+
 async def test_answers_to_score_are_checked(stack: Any) -> None:
     request = ScoreAnswersRequest(format="xml", answer_pattern="(")
     failure = await stack.failure_of(stack.evaluator.ScoreAnswers(request))

@@ -32,7 +32,7 @@ def evaluation(name, *, dataset="datasets/sums", sha="a" * 64, split="test", max
         name=f"evaluations/{name}",
         dataset_sha256=sha,
         spec=evaluation_pb2.EvaluationSpec(
-            dataset=dataset, split=split, scorer="exact-answer@1",
+            dataset=dataset, split=split, scorer="exact-answer@2",
             decoding=evaluation_pb2.Decoding(max_tokens=max_tokens), **spec,
         ),
     )  # fmt: skip

@@ -124,12 +124,12 @@ def test_filters_count_what_is_there():
 
 def test_spec_names_all_that_makes_evaluations_comparable():
     spec = pb2.EvaluationSpec(
-        split="test", scorer="exact-answer@1", format="tags", samples=4, answer_pattern="= (.*)",
+        split="test", scorer="exact-answer@2", format="tags", samples=4, answer_pattern="= (.*)",
         few_shot=pb2.FewShot(count=3, split="train", seed=5),
         decoding=pb2.Decoding(max_tokens=9, temperature=1, min_p=0.1, repetition_penalty=1.2, stop=["\n\n"]),
     )  # fmt: skip
     assert text.spec_text(spec) == (
-        "split test · all items · exact-answer@1 · format tags · temperature 1, up to 9 tokens, min-p 0.1, "
+        "split test · all items · exact-answer@2 · format tags · temperature 1, up to 9 tokens, min-p 0.1, "
         r"repetition penalty 1.2, stops at '\n\n', seed 0 · 4 samples an item · "
         "3 examples from train, seed 5 · answer pattern = (.*)"
     )

@@ -55,6 +55,17 @@ def rich_result() -> pb2.EvaluationResult:
     return result
 
 
+def test_what_was_cut_or_timed_out_is_shown_where_it_was_counted() -> None:
+    result = pb2.EvaluationResult(score=score(0.5, 0.4, 0.6), truncated_rate=0.25, timed_out_rate=0.02)
+    made = evaluation(result)
+    made.spec.scorer = "exact-answer@2"
+    lines = [line.split() for line in rendered(evaluation_view(made)).splitlines()]
+    assert ["cut", "at", "the", "limit", "25", "%"] in lines
+    assert ["past", "a", "deadline", "2", "%", "of", "the", "items"] in lines
+    made.spec.scorer = "exact-answer@1"
+    assert "deadline" not in rendered(evaluation_view(made))
+
+
 def test_a_result_shows_all_that_was_computed(rich_result: pb2.EvaluationResult) -> None:
     text = rendered(evaluation_view(evaluation(rich_result)))
     for part in (

@@ -26,6 +26,7 @@ CHILDREN = (
     "tunix_rt.trainer.specfile",
     "tunix_rt.evaluator.engine",
     "tunix_rt.evaluator.scheduler",
+    "tunix_rt.evaluator.formula_worker",
 )
 PURE = ("tunix_rt.traces", "tunix_rt.answers", "tunix_rt.stats")
 PURE_FORBIDDEN = {"grpc", "psycopg", "minio", "time", "datetime", "os", "random", "secrets", "uuid", "jax"}
@@ -34,6 +35,7 @@ ONLY_HERE = {
     "psycopg_pool": "tunix_rt.registry.database",
     "minio": "tunix_rt.blobs.s3",
 }
+FORMULAS = {"tunix_rt.answers.formula_values", "tunix_rt.answers.same_value"}  # only these import mpmath
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "base", "util", "misc"}
 
 
@@ -116,7 +118,9 @@ def test_pure_modules_import_only_the_standard_library_and_numpy(package: str) -
     allowed = set(sys.stdlib_module_names) - PURE_FORBIDDEN | {"numpy", "tunix_rt"}
     for module in MODULES:
         if inside(module, package):
-            tops = {name.split(".")[0] for name in IMPORTS[module]}
+            tops = {name.split(".")[0] for name in IMPORTS[module]} - (
+                {"mpmath"} if module in FORMULAS else set()
+            )
             assert tops <= allowed, module
             assert all(any(inside(name, pure) for pure in PURE) for name in ours(module)), module
 
@@ -146,6 +150,17 @@ def test_children_import_no_grpc(module: str) -> None:
 def test_servers_import_no_jax(service: str) -> None:
     names = reachable(f"tunix_rt.{service}.server") | reachable(f"tunix_rt.{service}.__main__")
     assert not any(inside(name, bad) for name in names for bad in ("jax", "flax", "optax", "transformers"))
+
+
+def test_only_the_formula_worker_computes_values_of_formulas() -> None:
+    assert {
+        module for module in MODULES if any(inside(name, "mpmath") for name in IMPORTS[module])
+    } == FORMULAS
+    users = {
+        m for m in MODULES if not inside(m, "tunix_rt.answers") and "tunix_rt.answers.same_formula" in ours(m)
+    }
+    assert users == {"tunix_rt.evaluator.formula_worker"}
+    assert "mpmath" not in reachable("tunix_rt.evaluator.server")
 
 
 @pytest.mark.parametrize("package", sorted(ONLY_HERE))

@@ -82,7 +82,7 @@ def test_an_evaluation_takes_the_dataset_of_the_run() -> None:
         dataset="datasets/gsm",
         split="test",
         format="answer-line",
-        scorer="exact-answer@1",
+        scorer="exact-answer@2",
         decoding=Decoding(max_tokens=256, top_p=1, repetition_penalty=1),
         samples=1,
     )

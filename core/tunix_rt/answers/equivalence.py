@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from math import floor
@@ -12,6 +12,7 @@ from math import floor
 from tunix_rt.answers.dates import is_date, parse_date
 from tunix_rt.answers.expressions import same_expression, values_of
 from tunix_rt.answers.extract import clean_answer
+from tunix_rt.answers.formulas import formula_of
 from tunix_rt.answers.lists import covers, nesting, split_items
 from tunix_rt.answers.numbers import Quantity, parse_quantity, plain_text
 from tunix_rt.answers.units import CURRENCIES
@@ -36,6 +37,14 @@ DEFAULT_TOLERANCE = 1e-6  # relative to the expected value; integers are compare
 _POLARITY = {"yes": True, "true": True, "correct": True, "no": False, "false": False, "incorrect": False}
 _POLARITY_LETTERS = {"y": True, "t": True, "n": False, "f": False}
 _NUMBERS = frozenset({"integer", "decimal", "fraction", "percentage", "currency"})
+_CONSTANT = re.compile(r"[eiπ]|\\pi")  # in a rational function they are letters like any other
+_REGION = re.compile(
+    r"∞|\\infty|∪|\\cup(?![a-z])|\\begin|^\[[^\[\]()]*,[^\[\]()]*\)$|^\([^\[\]()]*,[^\[\]()]*\]$"
+)
+_FORMULA = re.compile(
+    r"[√∛≤≥≠<>±^²³]|\\(?:sqrt|pm|leq?|geq?|neq?|lt|gt|in|[a-z]*frac|binom|ln|log|exp|(?:arc)?(?:sin|cos|tan))(?![a-z])"
+    r"|(?<![a-z])(?:sqrt|ln|log(?:_?\d+)?|exp|(?:arc)?(?:sin|cos|tan))\s*[\d(]|[a-z]\s*=.*[-+*/^]"
+)
 _PAIR_LIMIT = 10_000  # pairs of items that are compared by type; larger collections are compared as text
 _NESTING_LIMIT = 10
 _CHOICE = re.compile(
@@ -44,6 +53,12 @@ _CHOICE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
+SameFormula = Callable[[str, str, float], bool]  # predicted, expected, relative tolerance
+
+
+class UndecidedError(ValueError):
+    """Both answers are formulas that only `same_formula` can compare."""
+
 
 def equivalent(
     predicted: str,
@@ -51,6 +66,7 @@ def equivalent(
     answer_type: str = "",
     aliases: Sequence[str] = (),
     tolerance: float = DEFAULT_TOLERANCE,
+    formulas: SameFormula | None = None,
 ) -> bool:
     """Whether a predicted answer equals the expected one or one of its aliases.
 
@@ -61,6 +77,8 @@ def equivalent(
     Dates are equal if they are the same day; where day and month could change places, only in the same
     order. Expressions are equal as rational functions.
     An expected text that is not of its type ("Paris" as an alias of choice B) is compared as text.
+    Expressions beyond rational functions are compared by `formulas`, which is `same_formula` where its work
+    is limited; without it they raise UndecidedError.
     """
     if answer_type and answer_type not in ANSWER_TYPES:
         raise ValueError(f"answer_type is {answer_type!r}; it must be one of {', '.join(ANSWER_TYPES)}.")
@@ -70,7 +88,7 @@ def equivalent(
     if not guess:
         return False
     return any(
-        guess == target or _matches(guess, target, answer_type or detect_type(target), tolerance)
+        guess == target or _matches(guess, target, answer_type or detect_type(target), tolerance, formulas)
         for target in (clean_answer(text) for text in (expected, *aliases))
         if target
     )
@@ -79,28 +97,37 @@ def equivalent(
 @lru_cache(maxsize=1024)
 def detect_type(expected: str) -> str:
     """The answer type that an expected answer's own form shows."""
-    text = plain_text(clean_answer(expected))
+    cleaned = clean_answer(expected)
+    text = plain_text(cleaned)
     if text.casefold() in _POLARITY:
         return "boolean"
     if re.fullmatch(r"\(?[A-J]\)?\.?", text):
         return "choice"
     if re.fullmatch(r"\{.*\}", text, re.DOTALL):
         return "set"
+    if _REGION.search(cleaned) and formula_of(cleaned) is not None:
+        return "expression"
     if re.fullmatch(r"\[.*\]|\(.*,.*\)", text, re.DOTALL):
         return "list"
     if is_date(text):
         return "date"
     if re.fullmatch(r"(?:[a-z]\s*=\s*)?-?\d[\d./]*[xyzn]", text) or re.search(r"π|\\pi(?![a-z])", text):
-        return "expression" if values_of(clean_answer(expected)) is not None else "text"
+        return "expression" if _is_expression(cleaned) else "text"
     quantity = parse_quantity(text) if re.match(r"[-+$€£¥₹.\d(]|[A-Za-z]\w*\s*=", text) else None
     if quantity is not None and len(re.findall(r"\d+", text)) <= 6:
         return _number_type(text, quantity)
-    if _looks_like_expression(text) and values_of(clean_answer(expected)) is not None:
+    if _looks_like_expression(text) and values_of(cleaned) is not None:
+        return "expression"
+    if _FORMULA.search(cleaned) and formula_of(cleaned) is not None:
         return "expression"
     items = split_items(text)
     if len(items) > 1 and all(parse_quantity(item) is not None for item in items):
         return "list"
     return "text"
+
+
+def _is_expression(text: str) -> bool:
+    return values_of(text) is not None or formula_of(text) is not None
 
 
 def _looks_like_expression(text: str) -> bool:
@@ -123,7 +150,7 @@ def _number_type(text: str, quantity: Quantity) -> str:
     return "integer" if whole and "." not in text else "decimal"
 
 
-def _matches(guess: str, target: str, kind: str, tolerance: float) -> bool:
+def _matches(guess: str, target: str, kind: str, tolerance: float, formulas: SameFormula | None) -> bool:
     if kind in _NUMBERS:
         return _numbers_match(guess, target, kind, tolerance)
     if kind == "boolean" and _polarity(target) is not None:
@@ -131,12 +158,23 @@ def _matches(guess: str, target: str, kind: str, tolerance: float) -> bool:
     if kind == "choice" and _choice(target) is not None:
         return _choice(guess) == _choice(target)
     if kind in {"list", "multiset", "set"}:
-        return _collections_match(guess, target, kind, tolerance)
+        return _collections_match(guess, target, kind, tolerance, formulas)
     if kind == "date" and (wanted := parse_date(plain_text(target))) is not None:
         return parse_date(plain_text(guess)) == wanted
-    if kind == "expression" and same_expression(guess, target):
-        return True
+    if kind == "expression":
+        return _expressions_match(guess, target, tolerance, formulas)
     return _plain(guess) == _plain(target)
+
+
+def _expressions_match(guess: str, target: str, tolerance: float, formulas: SameFormula | None) -> bool:
+    if same_expression(guess, target) or _plain(guess) == _plain(target):
+        return True
+    rational = values_of(guess) is not None and values_of(target) is not None
+    if (rational and not _CONSTANT.search(guess + target)) or not (formula_of(guess) and formula_of(target)):
+        return False
+    if formulas is None:
+        raise UndecidedError(f"`{guess}` and `{target}` are formulas; give `formulas` to compare them.")
+    return formulas(guess, target, tolerance)
 
 
 def _numbers_match(guess: str, target: str, kind: str, tolerance: float) -> bool:
@@ -196,18 +234,21 @@ def _choice(text: str) -> str | None:
     return match.group(1).upper() if match else None
 
 
-def _collections_match(guess: str, target: str, kind: str, tolerance: float) -> bool:
+def _collections_match(
+    guess: str, target: str, kind: str, tolerance: float, formulas: SameFormula | None
+) -> bool:
     if nesting(target) > _NESTING_LIMIT:
         return _plain(guess) == _plain(target)
     given, wanted = split_items(guess), split_items(target)
     if (values := _by_name(given)) and (targets := _by_name(wanted)):
         return values.keys() == targets.keys() and all(
-            _matches(values[name], value, detect_type(value), tolerance) for name, value in targets.items()
+            _matches(values[name], value, detect_type(value), tolerance, formulas)
+            for name, value in targets.items()
         )
     types = {item: detect_type(item) if len(item) < len(target) else "text" for item in wanted}
 
     def matches(item: str, other: str) -> bool:
-        return _matches(item, other, types[other], tolerance)
+        return _matches(item, other, types[other], tolerance, formulas)
 
     if kind != "set" and len(given) != len(wanted):
         return False

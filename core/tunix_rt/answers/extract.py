@@ -43,7 +43,7 @@ _FIRST_LETTER = re.compile(
     r"|(?P<bare>[B-HJ])\b|(?P<lone>[A-Ja-j])[*_`]{0,3}[ \t]*(?:\n|\Z|(?=because|since|as\b|is\b|,|-)))",
     re.IGNORECASE,
 )
-_CLOSING_SIGN = re.compile(r"(?<=[^.\s])[.!;,]$")
+_CLOSING_SIGN = re.compile(r"(?<=[^.\s])[.;,]$|(?<=[^.\s)])(?<!\b[a-z])!$")  # not of `(n-1)!` and `n!`
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ('"', '"'), ("'", "'"), ("“", "”"))
 
 

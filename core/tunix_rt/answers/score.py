@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tunix_rt.answers.equivalence import DEFAULT_TOLERANCE, detect_type, equivalent
+from tunix_rt.answers.equivalence import DEFAULT_TOLERANCE, SameFormula, detect_type, equivalent
 from tunix_rt.answers.extract import FORMATS, answer_in_format, extract_answer
 from tunix_rt.answers.pattern import check_pattern
 
-SCORER = "exact-answer@1"
+SCORER = "exact-answer@2"
 
 Outcome = Literal["correct", "wrong", "no_answer", "truncated", "failed"]
 FINISH_REASONS = ("", "stop", "length", "error")
@@ -22,7 +22,7 @@ class ItemOutcome:
 
     `score` is 1.0 for "correct", else 0.0. `strict_score` is 1.0 only if the right answer also stands in
     the asked-for format. `extracted` is the answer that was compared, or None; `rule` names how it was
-    found.
+    found. `timed_out` says that a "failed" comparison ran past its deadline.
     """
 
     outcome: Outcome
@@ -30,6 +30,7 @@ class ItemOutcome:
     extracted: str | None
     rule: str
     strict_score: float = 0.0
+    timed_out: bool = False
 
 
 def score_output(
@@ -42,6 +43,7 @@ def score_output(
     tolerance: float = DEFAULT_TOLERANCE,
     format: str = "",  # noqa: A002
     pattern: str = "",
+    formulas: SameFormula | None = None,
 ) -> ItemOutcome:
     """Extracts the answer of an output and compares it with the expected one.
 
@@ -51,7 +53,8 @@ def score_output(
     the outcome is "truncated".
     `format` is the one that was asked for, "answer-line" or "tags"; with "" any marked answer counts for
     the strict score. `pattern` takes the place of the extraction rules; ValueError says what is wrong
-    with one that `check_pattern` refuses.
+    with one that `check_pattern` refuses. Without `formulas`, expressions beyond rational functions raise
+    UndecidedError.
     """
     _check(finish_reason, format, pattern)
     if finish_reason == "error":
@@ -63,7 +66,7 @@ def score_output(
         return ItemOutcome(outcome="no_answer", score=0.0, extracted=None, rule=found.rule)
 
     def is_right(answer: str) -> bool:
-        return equivalent(answer, expected, answer_type, aliases=aliases, tolerance=tolerance)
+        return equivalent(answer, expected, answer_type, aliases, tolerance, formulas)
 
     right = is_right(found.answer)
     strict = right and found.explicit

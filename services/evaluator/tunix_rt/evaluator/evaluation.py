@@ -17,6 +17,7 @@ from tunix_rt.evaluator.imported import imported_outputs, imported_subject, plac
 from tunix_rt.evaluator.messages import Finished, Item, ItemDone, ItemFailed
 from tunix_rt.evaluator.recorder import Recorder
 from tunix_rt.evaluator.results import failed_item, predictions_jsonl, scored_item
+from tunix_rt.evaluator.scorer import Scorer
 from tunix_rt.evaluator.spec import complete_spec, engine_decoding
 from tunix_rt.evaluator.subjects import (
     DatasetStore,
@@ -75,6 +76,7 @@ class Evaluator:
     jobs: Any
     blobs: Blobs
     engine: EngineClient
+    scorer: Scorer
     work: Path
 
     async def handle(self, claimed: ClaimedJob) -> pb.FinishJobRequest:
@@ -119,6 +121,7 @@ class Evaluator:
             train=train,
             tokens_per_second=rate,
             contaminated_count=contaminated_count(found),
+            scorer=self.scorer,
         )
 
     async def _subject(self, claimed: ClaimedJob, spec: EvaluationSpec) -> Subject:
@@ -185,7 +188,9 @@ class Evaluator:
         async with aclosing(self.engine.generate(model, items, decoding=decoding, stream=False)) as events:
             async for event in events:
                 if isinstance(event, ItemDone | ItemFailed):
-                    score = await asyncio.to_thread(_score, task.traces[event.item], event, task.spec)
+                    score = await asyncio.to_thread(
+                        _score, task.traces[event.item], event, task.spec, self.scorer
+                    )
                     scores[event.item, event.sample] = score
                     recorder.add(score)
                 elif isinstance(event, Finished) and event.measured_seconds > 0:
@@ -207,7 +212,7 @@ class Evaluator:
             path = Path(folder) / "predictions.jsonl"
             await self._patiently(claimed, lambda: in_store(fetch_file, self.blobs, digest, path))
             outputs = (each for each in imported_outputs(path, task.traces) if place_of(each) in wanted)
-            while batch := await asyncio.to_thread(_score_some, outputs, task):
+            while batch := await asyncio.to_thread(_score_some, outputs, task, self.scorer):
                 for score in batch:
                     scores[score.position, score.sample] = score
                     recorder.add(score)
@@ -251,17 +256,17 @@ def _items(
     return items
 
 
-def _score_some(outputs: Iterator[ItemDone | ItemFailed], task: _Task) -> list[ItemScore]:
+def _score_some(outputs: Iterator[ItemDone | ItemFailed], task: _Task, scorer: Scorer) -> list[ItemScore]:
     """The scores of the next outputs; empty after the last."""
-    return [_score(task.traces[each.item], each, task.spec) for each in islice(outputs, _BATCH)]
+    return [_score(task.traces[each.item], each, task.spec, scorer) for each in islice(outputs, _BATCH)]
 
 
-def _score(trace: Trace, event: ItemDone | ItemFailed, spec: EvaluationSpec) -> ItemScore:
+def _score(trace: Trace, event: ItemDone | ItemFailed, spec: EvaluationSpec, scorer: Scorer) -> ItemScore:
     place = (event.item, event.sample)
     if isinstance(event, ItemFailed):
         return _failed(trace, place, event.message)
     try:
-        return scored_item(trace, event, spec)
+        return scored_item(trace, event, spec, scorer)
     except ValueError as error:  # an answer type or a text that the scorer refuses
         return _failed(trace, place, f"cannot be scored: {error}")
 

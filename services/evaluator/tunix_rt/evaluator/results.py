@@ -1,4 +1,4 @@
-"""The score of an output, and outputs as lines of a file; pure."""
+"""The score of an output, and outputs as lines of a file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from google.protobuf.duration_pb2 import Duration
 
 from tunix_rt.answers.reasoning import check_reasoning
-from tunix_rt.answers.score import ItemOutcome, score_output
+from tunix_rt.answers.score import ItemOutcome
 from tunix_rt.evaluator.messages import ItemDone
+from tunix_rt.evaluator.scorer import Scorer
 from tunix_rt.traces.trace import Trace
 from tunix_rt.v1.evaluation_pb2 import EvaluationSpec, ItemScore
 
@@ -27,9 +28,9 @@ def outcome_value(outcome: ItemOutcome) -> ItemScore.Outcome.ValueType:
     return _OUTCOMES[outcome.outcome]
 
 
-def scored_item(trace: Trace, done: ItemDone, spec: EvaluationSpec) -> ItemScore:
-    """The score of a generated output of an item. `done.text` is the whole output."""
-    outcome = score_output(
+def scored_item(trace: Trace, done: ItemDone, spec: EvaluationSpec, scorer: Scorer) -> ItemScore:
+    """The score of an output of an item. `done.text` is the whole output. Raises as `Scorer.score`."""
+    outcome = scorer.score(
         done.text,
         trace.final_answer,
         trace.answer_type,
@@ -45,6 +46,7 @@ def scored_item(trace: Trace, done: ItemDone, spec: EvaluationSpec) -> ItemScore
     item.rule = outcome.rule if outcome.extracted is not None else ""
     item.outcome = outcome_value(outcome)
     item.score, item.strict_score = outcome.score, outcome.strict_score
+    item.timed_out = outcome.timed_out
     item.step_count, item.true_step_count = reasoning.steps, reasoning.true_steps
     item.prompt_tokens = done.prompt_tokens
     item.completion_tokens = done.completion_tokens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from tunix_rt.answers.score import score_output
+from tunix_rt.answers.score import ItemOutcome
 from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.blobs.open import open_blobs
 from tunix_rt.evaluator import results, spec, summary
@@ -19,6 +20,7 @@ from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
 from tunix_rt.evaluator.evaluation import Evaluator
 from tunix_rt.evaluator.messages import Item, ItemDone, ItemFailed, Text
 from tunix_rt.evaluator.prediction_stream import PredictionStreams
+from tunix_rt.evaluator.scorer import Scorer
 from tunix_rt.evaluator.settings import Settings
 from tunix_rt.evaluator.subjects import DatasetStore, require_examples, require_split
 from tunix_rt.jobs.evaluation_spec import complete_decoding
@@ -49,11 +51,14 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class EvaluatorServicer(EvaluatorServiceServicer):
     """Checks requests; generation is the engine's, memory the registry's."""
 
-    def __init__(self, registry: Any, jobs: Any, blobs: Blobs, *, engine: EngineClient, work: Path) -> None:
+    def __init__(
+        self, registry: Any, jobs: Any, blobs: Blobs, *, engine: EngineClient, scorer: Scorer, work: Path
+    ) -> None:
         self._registry = registry
         self._jobs = jobs
         self._blobs = blobs
         self._engine = engine
+        self._scorer = scorer
         self._work = work
         self._datasets = DatasetStore(registry, blobs, work=work)
         self._predictions = PredictionStreams(jobs, blobs, self._datasets, work=work)
@@ -114,7 +119,7 @@ class EvaluatorServicer(EvaluatorServiceServicer):
     async def ScoreAnswers(self, request: pb.ScoreAnswersRequest, _: Context) -> pb.ScoreAnswersResponse:
         """Scores outputs as an evaluation does. Stores nothing."""
         spec.check_answers(request)
-        return await asyncio.to_thread(_score_answers, request)
+        return await asyncio.to_thread(_score_answers, request, self._scorer)
 
     async def _evaluation(self, name: str) -> Evaluation:
         request = registry_pb.GetEvaluationRequest(name=name)
@@ -128,6 +133,7 @@ class Running:
 
     server: Server
     engine: EngineClient
+    scorer: Scorer
     _channel: grpc.aio.Channel
     _stopping: asyncio.Event
     _worker: asyncio.Task[None]
@@ -138,11 +144,12 @@ class Running:
         return self.server.port
 
     async def stop(self, grace: float = 10.0) -> None:
-        """Gives the job in hand back, drains open calls, and ends the engine."""
+        """Gives the job in hand back, drains open calls, and ends the engine and the scorer's workers."""
         self._stopping.set()
         await self._worker
         await self.server.stop(grace)
         await self.engine.stop()
+        await asyncio.to_thread(self.scorer.close)
         await self._channel.close()
 
 
@@ -153,12 +160,12 @@ async def start(settings: Settings) -> Running:
     channel = open_channel(settings.registry, retries=False)
     registry, jobs = RegistryServiceStub(channel), JobServiceStub(channel)
     cache = {"TUNIX_RT_COMPILE_CACHE": str(settings.compile_cache)} if settings.compile_cache else {}
-    engine = EngineClient(cache)
+    engine, scorer = EngineClient(cache), Scorer()
     server = Server(settings.listen, [SERVICE])
-    servicer = EvaluatorServicer(registry, jobs, blobs, engine=engine, work=settings.work)
+    servicer = EvaluatorServicer(registry, jobs, blobs, engine=engine, scorer=scorer, work=settings.work)
     add_EvaluatorServiceServicer_to_server(servicer, server.grpc_server)
     await server.start()
-    evaluator = Evaluator(registry, jobs, blobs, engine, settings.work)
+    evaluator = Evaluator(registry, jobs, blobs, engine, scorer, settings.work)
     worker = Worker(
         jobs,
         kind="evaluation",
@@ -167,7 +174,7 @@ async def start(settings: Settings) -> Running:
         lease_seconds=settings.lease_seconds,
     )
     stopping = asyncio.Event()
-    return Running(server, engine, channel, stopping, asyncio.create_task(worker.run(stopping)))
+    return Running(server, engine, scorer, channel, stopping, asyncio.create_task(worker.run(stopping)))
 
 
 def _messages(prompt: str, request: pb.GenerateRequest) -> tuple[dict[str, str], ...]:
@@ -179,10 +186,11 @@ def _messages(prompt: str, request: pb.GenerateRequest) -> tuple[dict[str, str],
     return (*before, {"role": "user", "content": prompt})
 
 
-def _score_answers(request: pb.ScoreAnswersRequest) -> pb.ScoreAnswersResponse:
-    scored = []
-    for each in request.answers:
-        outcome = score_output(
+def _outcomes(request: pb.ScoreAnswersRequest, scorer: Scorer) -> list[ItemOutcome]:
+    """The outcome of each answer; formulas are compared by all workers."""
+
+    def outcome(each: pb.AnswerToScore) -> ItemOutcome:
+        return scorer.score(
             each.output,
             each.expected_answer,
             each.answer_type,
@@ -191,6 +199,14 @@ def _score_answers(request: pb.ScoreAnswersRequest) -> pb.ScoreAnswersResponse:
             format=request.format,
             pattern=request.answer_pattern,
         )
+
+    with ThreadPoolExecutor(scorer.workers) as threads:
+        return list(threads.map(outcome, request.answers))
+
+
+def _score_answers(request: pb.ScoreAnswersRequest, scorer: Scorer) -> pb.ScoreAnswersResponse:
+    scored = []
+    for outcome in _outcomes(request, scorer):
         found = outcome.extracted is not None
         scored.append(
             pb.ScoredAnswer(

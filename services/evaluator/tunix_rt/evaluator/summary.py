@@ -1,4 +1,4 @@
-"""What the outputs of an evaluation add up to; pure."""
+"""What the outputs of an evaluation add up to."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from tunix_rt.answers.equivalence import equivalent
 from tunix_rt.answers.reasoning import check_reasoning, reasoning_card
+from tunix_rt.evaluator.scorer import Scorer
 from tunix_rt.stats.clustered import ClusteredInterval, clustered
 from tunix_rt.stats.intervals import Interval, bca_mean, wilson
 from tunix_rt.stats.samples import majority_at_k, pass_at_k
@@ -61,6 +61,7 @@ def summarise(
     train: Sequence[Trace],
     tokens_per_second: float,
     contaminated_count: int,
+    scorer: Scorer,
 ) -> EvaluationResult:
     """The result of all outputs of an evaluation. `traces` are its items by position.
 
@@ -77,12 +78,14 @@ def summarise(
         outcomes=_outcomes(outputs),
         extracted_rate=sum(bool(output.extracted_answer) for output in outputs) / count,
         stopped_rate=sum(output.finish_reason == "stop" for output in outputs) / count,
+        truncated_rate=sum(output.finish_reason == "length" for output in outputs) / count,
+        timed_out_rate=_mean([any(output.timed_out for output in item.outputs) for item in items]),
         completion_tokens=tokens,
         tokens_per_second=tokens_per_second,
         items_per_second=tokens_per_second * len(items) / tokens if tokens else 0.0,
         contaminated_count=contaminated_count,
         parts=_parts(items),
-        baselines=_baselines([item.trace for item in items], train),
+        baselines=_baselines([item.trace for item in items], train, scorer),
     )
     if reasoning := _reasoning(outputs, spec.format):
         result.reasoning.CopyFrom(reasoning)
@@ -170,15 +173,15 @@ def _score(values: Sequence[float], interval: Interval | ClusteredInterval, *, m
     )
 
 
-def _baselines(traces: Sequence[Trace], train: Sequence[Trace]) -> Iterator[NamedScore]:
+def _baselines(traces: Sequence[Trace], train: Sequence[Trace], scorer: Scorer) -> Iterator[NamedScore]:
     for name, answers in baseline_predictions(train, traces).items():
-        right = [float(_right(answer, trace)) for answer, trace in zip(answers, traces, strict=True)]
+        right = [float(_right(answer, trace, scorer)) for answer, trace in zip(answers, traces, strict=True)]
         yield NamedScore(name=name, score=share_score(right))
 
 
-def _right(answer: str, trace: Trace) -> bool:
-    return bool(trace.final_answer) and equivalent(
-        answer, trace.final_answer, trace.answer_type, aliases=trace.aliases
+def _right(answer: str, trace: Trace, scorer: Scorer) -> bool:
+    return bool(trace.final_answer) and scorer.equivalent(
+        answer, trace.final_answer, trace.answer_type, trace.aliases
     )
 
 

@@ -26,6 +26,7 @@ from tunix_rt.v1 import job_pb2 as job_pb
 
 _BAR = 30
 _MAX_TEXT = 2000
+_WITHOUT_RATES = "exact-answer@1"  # its results do not say what was cut or timed out
 _VARIANTS = (
     ("strict_score", "strict", "answers in the asked-for format only"),
     ("completed_score", "completed", "outputs that stopped by themselves"),
@@ -135,8 +136,11 @@ def _figures(spec: evaluation_pb.EvaluationSpec, result: evaluation_pb.Evaluatio
         ("outcomes", outcome_text(result.outcomes)),
         ("answer found", f"{result.extracted_rate * 100:.0f} %"),
         ("stopped by itself", f"{result.stopped_rate * 100:.0f} %"),
-        ("speed", _speed(result)),
     ]
+    if spec.scorer != _WITHOUT_RATES:
+        rows.append(("cut at the limit", f"{result.truncated_rate * 100:.0f} %"))
+        rows.append(("past a deadline", f"{result.timed_out_rate * 100:.0f} % of the items"))
+    rows.append(("speed", _speed(result)))
     if is_imported(spec):
         rows.append(("contaminated", "not checked: what the predictor was trained on is not known"))
     if result.contaminated_count:
