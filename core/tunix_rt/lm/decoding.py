@@ -19,6 +19,7 @@ from tunix_rt.lm.decoding_steps import (
 from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.packing import Request, pack, packs, power_of_two
 
+OUTPUT_VERSION = 1  # goes up with every change after which a request may have another output
 BATCH_SIZES = (1, 8, 32)
 _SMALLEST_CAPACITY = 128
 _STOP_SLOTS = 4  # stop ids come in this many, so that their number rarely changes a program

@@ -49,6 +49,7 @@ def scored_item(trace: Trace, done: ItemDone, spec: EvaluationSpec) -> ItemScore
     item.prompt_tokens = done.prompt_tokens
     item.completion_tokens = done.completion_tokens
     item.finish_reason = done.finish_reason
+    item.cached = done.cached
     item.latency.CopyFrom(_duration(done.latency_seconds))
     return item
 

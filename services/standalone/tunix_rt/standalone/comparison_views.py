@@ -105,7 +105,7 @@ def subject_table(comparison: gateway_pb.Comparison) -> Table:
         "outcomes": lambda s: outcome_text(s.evaluation.result.outcomes) if _scored(s) else "–",
         "answer found": lambda s: f"{s.evaluation.result.extracted_rate * 100:.0f} %" if _scored(s) else "–",
         "generated tokens/s": lambda s: number_text(
-            s.evaluation.result.tokens_per_second if _scored(s) else None
+            (s.evaluation.result.tokens_per_second or None) if _scored(s) else None
         ),
         "final loss": lambda s: _optional(s, "final_loss"),
         "best validation loss": lambda s: _optional(s, "best_validation_loss"),

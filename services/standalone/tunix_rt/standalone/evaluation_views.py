@@ -129,16 +129,18 @@ def _state_table(status: job_pb.JobStatus) -> Table:
 
 
 def _figures(result: evaluation_pb.EvaluationResult) -> Table:
-    speed = (
-        f"{number_text(result.tokens_per_second)} tokens/s, {number_text(result.items_per_second)} items/s"
+    tokens, items = (
+        number_text(rate or None) for rate in (result.tokens_per_second, result.items_per_second)
     )
     rows: list[tuple[str, str | Text]] = [
         ("score", f"{score_text(result.score)} of {result.score.count} items ({result.score.method})"),
         ("outcomes", outcome_text(result.outcomes)),
         ("answer found", f"{result.extracted_rate * 100:.0f} %"),
         ("stopped by itself", f"{result.stopped_rate * 100:.0f} %"),
-        ("speed", speed),
+        ("speed", f"{tokens} tokens/s, {items} items/s"),
     ]
+    if result.cached_count:
+        rows.append(("from the cache", f"{result.cached_count} outputs"))
     if result.contaminated_count:
         contaminated = f"{result.contaminated_count} items were in the training data"
         rows.append(("contaminated", Text(contaminated, style="red")))
