@@ -82,12 +82,14 @@ class OutputCache:
     def get(self, keys: Iterable[bytes]) -> dict[bytes, Output]:
         """The outputs that are kept under these keys; they count as used now."""
         wanted = list(keys)
-        return self._try(lambda database: _read(database, wanted), {}) if wanted else {}
+        if not wanted:
+            return {}
+        return self._try(lambda database: _transact(database, lambda: _read(database, wanted)), {})
 
     def put(self, outputs: Mapping[bytes, Output]) -> None:
         """Keeps the outputs, all or none, and makes room."""
         if outputs:
-            self._try(lambda database: _write(database, outputs, self._limit), None)
+            self._try(lambda database: _store(database, outputs, self._limit), None)
 
     def close(self) -> None:
         """Closes the file; the next use opens it again."""
@@ -96,10 +98,10 @@ class OutputCache:
         self._connection = None
 
     def _try(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-        """What `work` returns in a transaction; `otherwise` where that is impossible."""
+        """What `work` returns; `otherwise` where the file cannot be used."""
         for _ in range(2):
             try:
-                return _transact(self._open(), work)
+                return work(self._open())
             except sqlite3.DatabaseError as error:
                 broken = getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN
                 if not broken:
@@ -137,10 +139,10 @@ class OutputCache:
         _log.warning("The output cache is broken (%s); it is now %s, and a new one is begun.", error, aside)
 
 
-def _transact(database: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+def _transact(database: sqlite3.Connection, work: Callable[[], T]) -> T:
     database.execute("BEGIN IMMEDIATE")
     try:
-        done = work(database)
+        done = work()
         database.execute("COMMIT")
     except BaseException:
         if database.in_transaction:
@@ -152,7 +154,9 @@ def _transact(database: sqlite3.Connection, work: Callable[[sqlite3.Connection],
 def _read(database: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Output]:
     found = {}
     for key in keys:
-        row = database.execute("SELECT value, digest FROM outputs WHERE key = ?", (key,)).fetchone()
+        row = database.execute(
+            "SELECT CAST(value AS BLOB), digest FROM outputs WHERE key = ?", (key,)
+        ).fetchone()
         if row is None:
             continue
         if row[1] != _digest(key, row[0]):
@@ -165,7 +169,13 @@ def _read(database: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Ou
     return found
 
 
-def _write(database: sqlite3.Connection, outputs: Mapping[bytes, Output], limit: int) -> None:
+def _store(database: sqlite3.Connection, outputs: Mapping[bytes, Output], limit: int) -> None:
+    if _transact(database, lambda: _write(database, outputs, limit)):
+        database.executescript("PRAGMA incremental_vacuum;")  # `execute` would free one page only
+
+
+def _write(database: sqlite3.Connection, outputs: Mapping[bytes, Output], limit: int) -> bool:
+    """Writes the outputs; returns whether others had to go."""
     now = _next_use(database)
     values = {
         key: json.dumps(astuple(output), ensure_ascii=False).encode() for key, output in outputs.items()
@@ -175,12 +185,12 @@ def _write(database: sqlite3.Connection, outputs: Mapping[bytes, Output], limit:
         [(key, now, value, _digest(key, value)) for key, value in values.items()],
     )
     if _used_bytes(database) <= limit:
-        return
+        return False
     oldest = "SELECT key FROM outputs ORDER BY used LIMIT ?"
     while _used_bytes(database) > limit * _KEEP:
         if not database.execute(f"DELETE FROM outputs WHERE key IN ({oldest})", (_DELETE_ROWS,)).rowcount:
             break
-    database.execute("PRAGMA incremental_vacuum").fetchall()
+    return True
 
 
 def _next_use(database: sqlite3.Connection) -> int:
