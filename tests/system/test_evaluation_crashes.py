@@ -1,4 +1,4 @@
-"""An evaluation survives `kill -9` of its engine, its server and the registry, and ends as if nothing had happened."""
+"""An evaluation survives `kill -9` of its engine, its server and the registry, and ends as if undisturbed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tunix_rt.v1 import evaluation_pb2, evaluator_service_pb2, registry_service_pb2
 from tunix_rt.v1.job_pb2 import JobState
 
-ITEMS, SAMPLES = 20, 12
+ITEMS, SAMPLES = 8, 64
 OUTPUTS = ITEMS * SAMPLES
 TERMINAL = (JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED)
 
