@@ -55,9 +55,10 @@ def size_of(dataset: dataset_pb2.Dataset, split: str) -> int:
 
 
 def facts(items: list[ItemScore]) -> list[ItemScore]:
-    """The items without what a clock decides."""
+    """The items without what a clock or an earlier evaluation decides."""
     for item in items:
         item.ClearField("latency")
+        item.ClearField("cached")
     return items
 
 
@@ -313,3 +314,43 @@ async def test_the_result_stands_beside_rules_without_a_model(stack: Any, tiny: 
     assert all(each.score.count == 9 for each in done.result.baselines)
     assert done.result.HasField("strict_score")
     assert done.result.HasField("reasoning")
+
+
+REPEATED = Decoding(max_tokens=9)  # no other test's
+
+
+async def test_a_repeated_evaluation_takes_its_outputs_from_the_cache(
+    stack: Any, tiny: str, dataset: Any
+) -> None:
+    spec = {"subject": tiny, "dataset": dataset.name, "decoding": REPEATED}
+    first = await stack.ended((await stack.evaluate(**spec, limit=5)).name)
+    again = await stack.ended((await stack.evaluate(**spec, limit=5)).name)
+    more = await stack.ended((await stack.evaluate(**spec, limit=8)).name)
+    assert [each.result.cached_count for each in (first, again, more)] == [0, 5, 5]
+    items = [await stack.item_scores(each.name) for each in (first, again, more)]
+    assert [item.cached for item in items[2]] == [True] * 5 + [False] * 3
+    for item, repeated in zip(items[0], items[1], strict=True):
+        repeated.cached = False
+        assert repeated == item  # with its latency
+    assert (again.result.tokens_per_second, again.result.items_per_second) == (0.0, 0.0)
+    assert again.result.score == first.result.score
+    assert again.result.completion_tokens == first.result.completion_tokens
+
+
+async def test_outputs_from_the_cache_are_scored_anew(stack: Any, tiny: str, dataset: Any) -> None:
+    spec = {"subject": tiny, "dataset": dataset.name, "decoding": REPEATED, "limit": 4}
+    await stack.ended((await stack.evaluate(**spec)).name)
+    done = await stack.ended((await stack.evaluate(**spec, answer_pattern=r"\A(.)")).name)
+    assert done.result.cached_count == 4
+    items = await stack.item_scores(done.name)
+    assert {item.rule for item in items if item.output} == {"pattern"}
+
+
+async def test_more_outputs_than_fit_a_part_are_all_scored(stack: Any, tiny: str, dataset: Any) -> None:
+    tokens = Decoding(max_tokens=2, temperature=1.0, seed=8)
+    spec = {"subject": tiny, "dataset": dataset.name, "decoding": tokens, "limit": 20, "samples": 40}
+    made = await stack.evaluate(**spec)
+    done = await stack.ended(made.name)
+    assert (done.status.progress, done.result.score.count) == (800, 20)
+    places = [(item.position, item.sample) for item in await stack.item_scores(made.name)]
+    assert places == [(position, sample) for position in range(20) for sample in range(40)]

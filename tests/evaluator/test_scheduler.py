@@ -78,3 +78,20 @@ def test_every_prompt_runs_exactly_once(requests: list[list[int]], frees: list[i
         for prompt in taken:
             scheduler.retire(prompt.request)
     assert sorted(seen) == sorted(expected)
+
+
+def test_a_request_that_goes_on_does_not_end_with_its_last_row() -> None:
+    scheduler = Scheduler()
+    scheduler.add("a", prompts("a", 1), more=True)
+    scheduler.take(1)
+    assert not scheduler.retire("a")
+    assert not scheduler.working
+    assert scheduler.add("a", [])
+    assert scheduler.requests == ()
+
+
+def test_later_prompts_of_a_request_are_sorted_among_those_that_wait() -> None:
+    scheduler = Scheduler()
+    scheduler.add("a", prompts("a", 2, 5), more=True)
+    scheduler.add("a", [Prompt("a", 7, (1,) * 3)])
+    assert numbers(scheduler.take(8)) == [("a", 1), ("a", 7), ("a", 0)]

@@ -139,3 +139,10 @@ def test_items_are_shown_without_markup() -> None:
 def test_kinds_of_items(kind: str, fits: bool) -> None:
     item = KINDS(outcome=KINDS.CORRECT, step_count=2, true_step_count=1)
     assert is_kind(item, ItemKind(kind)) is fits
+
+
+def test_outputs_from_the_cache_are_counted_and_have_no_speed(rich_result: pb2.EvaluationResult) -> None:
+    rich_result.cached_count = 80
+    text = rendered(evaluation_view(evaluation(rich_result)))
+    assert "– tokens/s, – items/s" in text
+    assert "80 outputs" in text

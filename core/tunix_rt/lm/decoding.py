@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from tunix_rt.lm.batch_shapes import SMALLEST_CAPACITY, capacities, capacity_for, shapes_between
 from tunix_rt.lm.decoding_steps import (
     NO_TOKEN,
+    Packed,
     Rows,
     admit,
     decode_segment,
@@ -16,12 +20,15 @@ from tunix_rt.lm.decoding_steps import (
     prefill,
     reshape_rows,
 )
-from tunix_rt.lm.model import Decoder
-from tunix_rt.lm.packing import Request, pack, packs, power_of_two
+from tunix_rt.lm.model import Decoder, KeysValues
+from tunix_rt.lm.packing import Request, pack, packed_lengths, packs
 
+OUTPUT_VERSION = 1  # goes up with every change after which a request may have another output
 BATCH_SIZES = (1, 8, 32)
-_SMALLEST_CAPACITY = 128
 _STOP_SLOTS = 4  # stop ids come in this many, so that their number rarely changes a program
+
+
+_Read = tuple[Packed, list[KeysValues], jax.Array, jax.Array]  # prompts, and what `prefill` made of them
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,8 @@ class BatchDecoder:
     """Decodes many requests at once; requests join and leave between segments.
 
     The device batch takes the smallest of `batch_sizes` that holds the running requests, and a cache
-    capacity of a power of two or one and a half times one, so there are few shapes to compile. Not safe
-    for use by several threads.
+    capacity of a power of two or one and a half times one, so there are few shapes to compile; `warm_up`
+    compiles them all. Not safe for use by several threads.
     """
 
     def __init__(
@@ -69,7 +76,7 @@ class BatchDecoder:
         self._steps = segment_steps
         self._pack_tokens = pack_tokens
         self._running: list[_Running | None] = [None] * self._batch_sizes[0]
-        self._capacity = _SMALLEST_CAPACITY
+        self._capacity = SMALLEST_CAPACITY
         self._rows: Rows = empty_rows(self._config, len(self._running), capacity=self._capacity)
         self._handles = 0
 
@@ -131,6 +138,35 @@ class BatchDecoder:
             if self._running[slot] is not None
         ]
 
+    def warm_up(self, longest: int) -> None:
+        """Compile every program that requests of at most `longest` tokens can need, outputs included.
+
+        What is computed is next to nothing: one prompt of each packed length, and no step. Raises
+        ValueError while a request runs.
+        """
+        if self.running:
+            raise ValueError(f"{self.running} requests run; only an idle batch can be warmed up.")
+        longest = min(longest, self._config.max_positions)
+        steps = capacities(longest)
+        for capacity in steps:
+            for sizes in permutations(self._batch_sizes, 2):
+                for size in sizes:
+                    self._fit(rows=size, length=capacity)
+        prompts = [(0,) * length for length in packed_lengths(max(longest, self._pack_tokens))]
+        read = [self._read([Request(prompt, 1)], [0]) for prompt in prompts]
+        for size in self._batch_sizes:
+            for capacity in [*steps, *reversed(steps)]:
+                self._fit(rows=size, length=capacity)
+                self._warm_up_shape(read)
+
+    def _warm_up_shape(self, read: Sequence[_Read]) -> None:
+        for each in read:
+            self._admit(each)
+        self._rows = self._rows._replace(active=self._rows.active.at[0].set(False))
+        self._rows, _ = decode_segment(
+            self._graph, self._state, self._rows, self._eos_array, steps=self._steps
+        )
+
     def cancel(self, handle: int) -> None:
         """Drop a request; unknown and finished handles are ignored."""
         for slot, row in enumerate(self._running):
@@ -141,15 +177,23 @@ class BatchDecoder:
     def _prefill_group(self, group: Sequence[Request]) -> list[Progress]:
         vacant = [slot for slot, row in enumerate(self._running) if row is None]
         slots = vacant[: len(group)]
-        packed = pack(group, slots, most=self._batch_sizes[-1])
-        fresh, first, seen = prefill(self._graph, self._state, packed)
-        self._rows = admit(self._rows, packed, fresh, first, seen, self._eos_array)
+        first = self._admit(self._read(group, slots))
         progress = []
         for slot, request, token in zip(slots, group, np.asarray(first).tolist(), strict=False):
             self._handles += 1
             self._running[slot] = _Running(self._handles, len(request.prompt), request.max_new_tokens)
             progress.append(self._advance(slot, [token]))
         return progress
+
+    def _read(self, group: Sequence[Request], slots: Sequence[int]) -> _Read:
+        packed = pack(group, slots, most=self._batch_sizes[-1])
+        return packed, *prefill(self._graph, self._state, packed)
+
+    def _admit(self, read: _Read) -> jax.Array:
+        """Put prompts that have been read into their rows; returns the first token of each."""
+        packed, fresh, first, seen = read
+        self._rows = admit(self._rows, packed, fresh, first, seen, self._eos_array)
+        return first
 
     def _advance(self, slot: int, tokens: list[int]) -> Progress:
         """Note a row's new tokens; free the row where they end it."""
@@ -170,11 +214,10 @@ class BatchDecoder:
     def _fit(self, *, rows: int, length: int) -> None:
         """Give the device batch the smallest shape that holds `rows` requests of `length` tokens."""
         size = next(size for size in self._batch_sizes if size >= rows)
-        capacity = power_of_two(length, at_least=_SMALLEST_CAPACITY)
-        if length <= capacity * 3 // 4 >= _SMALLEST_CAPACITY:
-            capacity = capacity * 3 // 4
-        if (size, capacity) == (len(self._running), self._capacity):
-            return
+        for shape in shapes_between((len(self._running), self._capacity), (size, capacity_for(length))):
+            self._reshape(*shape)
+
+    def _reshape(self, size: int, capacity: int) -> None:
         kept = [slot for slot, row in enumerate(self._running) if row is not None]
         index = np.zeros(size, np.int32)
         index[: len(kept)] = kept

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tunix_rt.lm.batch_shapes import power_of_two
 from tunix_rt.lm.decoding_steps import Packed
 from tunix_rt.lm.sampling import Draws, Sampling
 
@@ -81,11 +82,12 @@ def pack(group: Sequence[Request], slots: Sequence[int], *, most: int) -> Packed
     )
 
 
+def packed_lengths(longest: int) -> list[int]:
+    """All lengths that prompts of `longest` tokens in all, or fewer, are padded to."""
+    last = power_of_two(longest, at_least=_SMALLEST_PACK)
+    return [size for size in (_SMALLEST_PACK << shift for shift in range(32)) if size <= last]
+
+
 def _word(value: int) -> int:
     """A whole number's low 31 bits."""
     return value & 0x7FFFFFFF
-
-
-def power_of_two(value: int, *, at_least: int) -> int:
-    """The smallest power of two that is `value` or more, and `at_least` or more."""
-    return max(at_least, 1 << (value - 1).bit_length())

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import BinaryIO
 
 import jax
@@ -25,15 +26,14 @@ from tunix_rt.evaluator.messages import (
     Command,
     Event,
     Failed,
-    Finished,
     Generate,
-    ItemFailed,
     Load,
     Loaded,
     Ready,
     decode_command,
     encode,
 )
+from tunix_rt.evaluator.output_cache import OutputCache
 from tunix_rt.evaluator.residents import NoRoomError, Residents
 from tunix_rt.evaluator.standard_streams import take_standard_streams
 from tunix_rt.lm.compile_cache import use_compile_cache
@@ -43,12 +43,19 @@ from tunix_rt.lm.errors import ModelError
 class Engine:
     """Does the commands, and one round of decoding after another while there is work.
 
-    `send` takes events. A command for which no model can be given up yet waits.
+    `send` takes events. A command for which no model can be given up yet waits. Without `outputs`, none
+    is reused.
     """
 
-    def __init__(self, send: Callable[[Event], None], *, resident_limit: int = 2) -> None:
+    def __init__(
+        self,
+        send: Callable[[Event], None],
+        *,
+        resident_limit: int = 2,
+        outputs: OutputCache | None = None,
+    ) -> None:
         self._send = send
-        self._residents = Residents(resident_limit)
+        self._residents = Residents(resident_limit, outputs)
         self._deferred: deque[Command] = deque()
 
     @property
@@ -85,19 +92,17 @@ class Engine:
         except NoRoomError:
             self._deferred.append(command)
         except ModelError as error:
+            self._residents.cancel(command.request)  # what it has sent before
             self._send(Failed(command.request, "MODEL_INVALID", str(error)))
 
     def _generate(self, command: Generate) -> None:
-        refused = self._residents.get(command.digest).add(command)
-        for item, message in refused:
-            self._send(ItemFailed(command.request, item.number, message, item.sample))
-        if len(refused) == len(command.items):
-            self._send(Finished(command.request, 0, 0.0))
+        for event in self._residents.get(command.digest).add(command):
+            self._send(event)
 
 
 def run(commands: queue.SimpleQueue[Command | None], send: Callable[[Event], None]) -> None:
     """Works until None stands in the queue."""
-    engine = Engine(send)
+    engine = Engine(send, outputs=_output_cache())
     told = 0.0
     while True:
         try:
@@ -130,6 +135,11 @@ def main() -> None:
         run(commands, send)
     except BrokenPipeError:
         sys.exit("the process that reads the events is gone")
+
+
+def _output_cache() -> OutputCache | None:
+    folder = os.environ.get("TUNIX_RT_OUTPUT_CACHE")
+    return OutputCache(Path(folder), int(os.environ["TUNIX_RT_OUTPUT_CACHE_BYTES"])) if folder else None
 
 
 def _read(source: BinaryIO, commands: queue.SimpleQueue[Command | None]) -> None:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunix_rt.evaluator.chunks import chunks
 from tunix_rt.evaluator.engine_process import EngineProcess, ItemEvent
-from tunix_rt.evaluator.messages import Cancel, Decoding, Failed, Finished, Generate, Item, Load, Loaded
+from tunix_rt.evaluator.messages import (
+    Cancel,
+    Decoding,
+    Failed,
+    Finished,
+    Generate,
+    Item,
+    ItemDone,
+    ItemFailed,
+    Load,
+    Loaded,
+)
 from tunix_rt.rpc.errors import ApiError, FailedPrecondition, Internal, Reason
 from tunix_rt.rpc.telemetry import get_logger
 
@@ -47,10 +59,18 @@ class EngineClient:
         return self._process.pid if self._process and not self._process.ended else None
 
     async def generate(
-        self, model: EngineModel, items: Sequence[Item], *, decoding: Decoding, stream: bool
+        self,
+        model: EngineModel,
+        items: Iterable[Item],
+        *,
+        decoding: Decoding,
+        stream: bool,
+        reuse: bool = False,
     ) -> AsyncGenerator[ItemEvent]:
         """Yields what becomes of the items, last Finished; with `stream`, also text as it appears.
 
+        The items are read a part at a time, the next part while the engine still has one before it. With
+        `reuse`, outputs come from the engine's cache where it has them, and are kept there.
         Closing the generator stops the items in the engine. Raises FailedPrecondition, reason
         MODEL_INVALID, and Unavailable, reason ENGINE_FAILED, if the engine ends.
         """
@@ -59,9 +79,15 @@ class EngineClient:
         events = process.open(request)
         try:
             process.send(Load(request, model.digest, str(model.directory)))
-            process.send(Generate(request, model.digest, tuple(items), decoding, stream))
+            parts, more, open_items = chunks(items), True, 0
+            part: tuple[Item, ...] = ()
             while True:
+                while more and open_items <= len(part):
+                    part, more = next(parts)
+                    open_items += len(part)
+                    process.send(Generate(request, model.digest, part, decoding, stream, reuse, more))
                 event = await events.get()
+                open_items -= isinstance(event, ItemDone | ItemFailed)
                 if isinstance(event, ApiError):
                     raise event
                 if isinstance(event, Failed):

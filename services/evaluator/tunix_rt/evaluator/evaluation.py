@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,9 +55,16 @@ class _Task:
     traces: Sequence[Trace]
     pool: ExamplePool | None
 
-    def places(self) -> list[Place]:
-        """All places, by position."""
-        return [(at, sample) for at in range(len(self.traces)) for sample in range(self.spec.samples)]
+    @property
+    def size(self) -> int:
+        """How many outputs there are in all."""
+        return len(self.traces) * self.spec.samples
+
+    def places(self) -> Iterator[Place]:
+        """All places, the longest questions first, so that prompts of one length run side by side."""
+        for at in sorted(range(len(self.traces)), key=lambda at: -len(self.traces[at].prompt)):
+            for sample in range(self.spec.samples):
+                yield at, sample
 
     def messages(self, trace: Trace) -> tuple[Mapping[str, str], ...]:
         """The chat messages of an item. Raises ValueError for one that cannot be asked or scored."""
@@ -108,7 +115,7 @@ class Evaluator:
             refuse_contamination(found, spec.subject)
         claimed.weights_digest = subject.digest
         task = _Task(spec, traces, await self._pool(claimed, spec, dataset, datasets))
-        claimed.progress_total = len(task.places())
+        claimed.progress_total = task.size
         scores, rate = await self._scores(claimed, task, subject)
         _require_some(scores)
         await self._store_predictions(claimed, scores)
@@ -153,7 +160,6 @@ class Evaluator:
         known = await self._patiently(claimed, lambda: stored_scores(self.registry, claimed.name))
         scores = {(item.position, item.sample): item for item in known}
         claimed.progress = len(scores)
-        missing = [place for place in task.places() if place not in scores]
         get_logger().info(
             "evaluating",
             items=len(task.traces),
@@ -164,28 +170,29 @@ class Evaluator:
         rate = 0.0
         async with Recorder(self.jobs, claimed) as recorder:
             if is_imported(task.spec):
-                await self._import(claimed, task, missing, recorder, scores)
-                missing = []
-            items = _items(task, missing, recorder, scores)
-            if items:
+                await self._import(claimed, task, recorder, scores)
+            items = _items(task, recorder, scores)
+            first = next(items, None)
+            if first:
                 directory = await self._patiently(
                     claimed, lambda: cached_model(self.blobs, subject, self.work)
                 )
                 model = EngineModel(directory, subject.digest)
-                rate = await self._generate(model, items, task, recorder, scores)
+                rate = await self._generate(model, chain((first,), items), task, recorder, scores)
         return [scores[place] for place in sorted(scores)], rate
 
     async def _generate(
         self,
         model: EngineModel,
-        items: Sequence[Item],
+        items: Iterable[Item],
         task: _Task,
         recorder: Recorder,
         scores: dict[Place, ItemScore],
     ) -> float:
         rate = 0.0
         decoding = engine_decoding(task.spec.decoding)
-        async with aclosing(self.engine.generate(model, items, decoding=decoding, stream=False)) as events:
+        outputs = self.engine.generate(model, items, decoding=decoding, stream=False, reuse=True)
+        async with aclosing(outputs) as events:
             async for event in events:
                 if isinstance(event, ItemDone | ItemFailed):
                     score = await asyncio.to_thread(
@@ -193,8 +200,8 @@ class Evaluator:
                     )
                     scores[event.item, event.sample] = score
                     recorder.add(score)
-                elif isinstance(event, Finished) and event.measured_seconds > 0:
-                    rate = event.measured_tokens / event.measured_seconds
+                elif isinstance(event, Finished):
+                    rate = _rate(event)
                 recorder.check()
         return rate
 
@@ -202,16 +209,15 @@ class Evaluator:
         self,
         claimed: ClaimedJob,
         task: _Task,
-        missing: Sequence[Place],
         recorder: Recorder,
         scores: dict[Place, ItemScore],
     ) -> None:
         """Scores the missing ones of the outputs that were made elsewhere."""
-        wanted, digest = set(missing), task.spec.predictions
+        known, digest = frozenset(scores), task.spec.predictions
         with tempfile.TemporaryDirectory(dir=self.work) as folder:
             path = Path(folder) / "predictions.jsonl"
             await self._patiently(claimed, lambda: in_store(fetch_file, self.blobs, digest, path))
-            outputs = (each for each in imported_outputs(path, task.traces) if place_of(each) in wanted)
+            outputs = (each for each in imported_outputs(path, task.traces) if place_of(each) not in known)
             while batch := await asyncio.to_thread(_score_some, outputs, task, self.scorer):
                 for score in batch:
                     scores[score.position, score.sample] = score
@@ -238,12 +244,13 @@ class Evaluator:
         return await persist(call, claimed.name, until=claimed.lease_lost)
 
 
-def _items(
-    task: _Task, places: Sequence[Place], recorder: Recorder, scores: dict[Place, ItemScore]
-) -> list[Item]:
-    """The items for the engine; those that cannot be asked or scored are recorded as failed."""
-    items = []
-    for position, samples in groupby(places, key=lambda place: place[0]):
+def _items(task: _Task, recorder: Recorder, scores: dict[Place, ItemScore]) -> Iterator[Item]:
+    """The items for the engine, made one after the other as they are asked for.
+
+    Those that cannot be asked or scored are recorded as failed.
+    """
+    missing = (place for place in task.places() if place not in scores)
+    for position, samples in groupby(missing, key=lambda place: place[0]):
         trace = task.traces[position]
         try:
             messages = task.messages(trace)
@@ -252,8 +259,19 @@ def _items(
                 scores[place] = _failed(trace, place, str(error))
                 recorder.add(scores[place])
             continue
-        items += [Item(position, messages=messages, sample=sample) for _, sample in samples]
-    return items
+        for _, sample in samples:
+            yield Item(position, messages=messages, sample=sample)
+
+
+def _rate(finished: Finished) -> float:
+    """Tokens a second, 0 if none was measured."""
+    get_logger().info(
+        "generated",
+        measured_tokens=finished.measured_tokens,
+        measured_seconds=round(finished.measured_seconds, 3),
+        compilations=finished.compilations,
+    )
+    return finished.measured_tokens / finished.measured_seconds if finished.measured_tokens else 0.0
 
 
 def _score_some(outputs: Iterator[ItemDone | ItemFailed], task: _Task, scorer: Scorer) -> list[ItemScore]:

@@ -53,7 +53,9 @@ class Load:
 class Generate:
     """To the engine: continue the items with a model that `Load` has named.
 
-    With `stream`, text is sent as it appears, else only with the end of an item.
+    With `stream`, text is sent as it appears, else only with the end of an item. With `reuse`, outputs
+    are taken from the engine's cache and kept there. With `more`, another Generate of the same request
+    follows; they differ in their items alone.
     """
 
     request: str
@@ -61,6 +63,8 @@ class Generate:
     items: tuple[Item, ...]
     decoding: Decoding
     stream: bool = False
+    reuse: bool = False
+    more: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,8 @@ class ItemDone:
     """From the engine: an item has ended with `stop` (a stop token or text) or `length`.
 
     `text` is what no `Text` has carried. The latency runs from the item's start in the engine to its
-    last token; the stop token is not counted, the tokens of a stop text are.
+    last token; the stop token is not counted, the tokens of a stop text are. A `cached` output was made
+    earlier, and so were its counts and latency.
     """
 
     request: str
@@ -118,6 +123,7 @@ class ItemDone:
     completion_tokens: int
     latency_seconds: float
     sample: int = 0
+    cached: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,12 +141,14 @@ class Finished:
     """From the engine: every item of the request has ended.
 
     `measured_tokens` were generated in `measured_seconds`: the engine's rounds in which nothing had to
-    be compiled. Loading and compilation are thereby left out, and nothing else.
+    be compiled. Loading and compilation are thereby left out, and nothing else; outputs from the cache
+    were not generated. `compilations` is how many programs were compiled meanwhile.
     """
 
     request: str
     measured_tokens: int
     measured_seconds: float
+    compilations: int = 0
 
 
 @dataclass(frozen=True)

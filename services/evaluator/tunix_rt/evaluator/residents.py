@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import jax
+
 from tunix_rt.evaluator.compilations import Compilations
-from tunix_rt.evaluator.messages import Decoding, Event, Finished, Generate, Item, ItemDone, Text
+from tunix_rt.evaluator.messages import Decoding, Event, Finished, Generate, Item, ItemDone, ItemFailed, Text
+from tunix_rt.evaluator.output_cache import Output, OutputCache, output_key
 from tunix_rt.evaluator.scheduler import Prompt, Scheduler
 from tunix_rt.evaluator.stop_texts import StoppedText, ends_in_reasoning
-from tunix_rt.lm.decoding import BatchDecoder, Progress
+from tunix_rt.lm.decoding import OUTPUT_VERSION, BatchDecoder, Progress
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.packing import Request
 from tunix_rt.lm.render import render_prompt
@@ -33,6 +36,7 @@ class _Job:
 
     decoding: Decoding
     stream: bool
+    compiled: int
     tokens: int = 0
     seconds: float = 0.0
 
@@ -49,36 +53,51 @@ class _Row:
 class Resident:
     """A model in memory with the requests that use it."""
 
-    def __init__(self, directory: Path, *, compilations: Compilations) -> None:
+    def __init__(
+        self, directory: Path, *, compilations: Compilations, outputs: OutputCache | None = None
+    ) -> None:
         self._tokenizer = Tokenizer.load(directory)
         self._decoder = BatchDecoder(load_model(directory), eos_ids=self._tokenizer.eos_ids)
         self._scheduler = Scheduler()
         self._compilations = compilations
+        self._outputs = outputs
+        self._engine = f"{OUTPUT_VERSION}, jax {jax.__version__}, {jax.devices()[0].device_kind}"
+        self._made: dict[bytes, Output] = {}
         self._jobs: dict[str, _Job] = {}
         self._rows: dict[int, _Row] = {}
 
     @property
     def busy(self) -> bool:
-        """Whether a prompt waits or runs."""
+        """Whether a request has not ended."""
         return bool(self._jobs)
 
-    def add(self, command: Generate) -> list[tuple[Item, str]]:
-        """Queues the items; returns each that cannot be run, with why.
+    @property
+    def working(self) -> bool:
+        """Whether a prompt waits or runs; a request may also wait for its other items."""
+        return self._scheduler.working
+
+    def add(self, command: Generate) -> Iterator[Event]:
+        """Queues the items; tells of those that cannot be run, and of those whose output is known.
 
         Raises ModelError if the model has no chat template or it refuses the messages.
         """
-        prompts, refused = [], []
+        prompts = []
         for item in command.items:
-            prompt = Prompt(command.request, item.number, self._tokens(item), item.sample)
+            prompt = self._prompt(item, command)
             try:
                 self._decoder.check(_request(prompt, command.decoding))
                 prompts.append(prompt)
             except ValueError as error:
-                refused.append((item, str(error)))
-        self._scheduler.add(command.request, prompts)
-        if prompts:
-            self._jobs[command.request] = _Job(command.decoding, command.stream)
-        return refused
+                yield ItemFailed(command.request, item.number, str(error), item.sample)
+        known = self._outputs.get(prompt.key for prompt in prompts if prompt.key) if self._outputs else {}
+        for prompt in prompts:
+            if prompt.key in known:
+                yield _done(prompt, known[prompt.key], cached=True)
+        if command.request not in self._jobs:
+            self._jobs[command.request] = _Job(command.decoding, command.stream, self._compilations.count)
+        rest = [prompt for prompt in prompts if prompt.key not in known]
+        if self._scheduler.add(command.request, rest, more=command.more):
+            yield self._finish(command.request)
 
     def cancel(self, request: str) -> None:
         """Stops the rows of a request and forgets it."""
@@ -101,6 +120,9 @@ class Resident:
             row = self._rows.get(each.handle)
             if row is not None:  # a stop text has not ended it in this round
                 yield from self._tell(each, row, measured=measured is not None, now=now)
+        if self._outputs:
+            self._outputs.put(self._made)
+            self._made = {}
 
     def _admit(self, now: float) -> list[Progress]:
         prompts = self._scheduler.take(self._decoder.free)
@@ -127,29 +149,44 @@ class Resident:
         text += row.text.finish()
         self._decoder.cancel(progress.handle)
         del self._rows[progress.handle]
-        yield ItemDone(
-            request,
-            number,
+        output = Output(
             text,
             "stop" if row.text.stopped else progress.finish_reason,
             prompt_tokens=len(row.prompt.tokens),
             completion_tokens=row.text.count,
             latency_seconds=round(now - row.started, 6),
-            sample=sample,
         )
+        if row.prompt.key:
+            self._made[row.prompt.key] = output
+        yield _done(row.prompt, output)
         if self._scheduler.retire(request):
-            del self._jobs[request]
-            yield Finished(request, job.tokens, job.seconds)
+            yield self._finish(request)
 
-    def _tokens(self, item: Item) -> tuple[int, ...]:
-        return item.tokens if not item.messages else tuple(render_prompt(self._tokenizer, item.messages))
+    def _finish(self, request: str) -> Finished:
+        job = self._jobs.pop(request)
+        return Finished(request, job.tokens, job.seconds, self._compilations.count - job.compiled)
+
+    def _prompt(self, item: Item, command: Generate) -> Prompt:
+        tokens = item.tokens if not item.messages else tuple(render_prompt(self._tokenizer, item.messages))
+        key = b""
+        if command.reuse and self._outputs and not command.stream:
+            key = output_key(
+                command.digest,
+                tokens,
+                command.decoding,
+                item=item.number,
+                sample=item.sample,
+                engine=self._engine,
+            )
+        return Prompt(command.request, item.number, tokens, item.sample, key)
 
 
 class Residents:
     """At most `limit` models by digest; the one that was used least recently is given up first."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, outputs: OutputCache | None = None) -> None:
         self._limit = limit
+        self._outputs = outputs
         self._models: OrderedDict[str, Resident] = OrderedDict()
         self._directories: dict[str, str] = {}
         self._compilations = Compilations()
@@ -157,7 +194,7 @@ class Residents:
     @property
     def busy(self) -> bool:
         """Whether any model has work."""
-        return any(model.busy for model in self._models.values())
+        return any(model.working for model in self._models.values())
 
     def load(self, digest: str, directory: str) -> float:
         """Takes a model into memory; returns the seconds that it took, 0 if it was there.
@@ -170,7 +207,9 @@ class Residents:
             self._models.move_to_end(digest)
             return 0.0
         self._make_room()
-        self._models[digest] = Resident(Path(directory), compilations=self._compilations)
+        self._models[digest] = Resident(
+            Path(directory), compilations=self._compilations, outputs=self._outputs
+        )
         return round(time.monotonic() - started, 3)
 
     def get(self, digest: str) -> Resident:
@@ -182,7 +221,7 @@ class Residents:
 
     def working(self) -> list[Resident]:
         """The models that have work."""
-        return [model for model in self._models.values() if model.busy]
+        return [model for model in self._models.values() if model.working]
 
     def cancel(self, request: str) -> None:
         """Stops a request, whichever model it uses."""
@@ -195,6 +234,10 @@ class Residents:
             if idle is None:
                 raise NoRoomError
             del self._models[idle]
+
+
+def _done(prompt: Prompt, output: Output, *, cached: bool = False) -> ItemDone:
+    return ItemDone(prompt.request, prompt.number, **asdict(output), sample=prompt.sample, cached=cached)
 
 
 def _request(prompt: Prompt, decoding: Decoding) -> Request:

@@ -51,6 +51,7 @@ def scored_item(trace: Trace, done: ItemDone, spec: EvaluationSpec, scorer: Scor
     item.prompt_tokens = done.prompt_tokens
     item.completion_tokens = done.completion_tokens
     item.finish_reason = done.finish_reason
+    item.cached = done.cached
     if done.latency_seconds:
         item.latency.CopyFrom(_duration(done.latency_seconds))
     return item

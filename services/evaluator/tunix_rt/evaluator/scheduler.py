@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt of a request, as tokens; `number` and `sample` name it in the request."""
+    """A prompt of a request, as tokens; `number` and `sample` name it in the request.
+
+    `key` is that of its output in the cache, empty if it is not kept.
+    """
 
     request: str
     number: int
     tokens: tuple[int, ...]
     sample: int = 0
+    key: bytes = b""
 
 
 @dataclass
 class _Line:
-    waiting: deque[Prompt]
+    waiting: deque[Prompt] = field(default_factory=deque)
     running: int = 0
+    open: bool = True
 
 
 class Scheduler:
@@ -36,16 +41,28 @@ class Scheduler:
 
     @property
     def requests(self) -> tuple[str, ...]:
-        """The requests with prompts that wait or run, the oldest first."""
+        """The requests that have not ended, the oldest first."""
         return tuple(self._lines)
 
-    def add(self, request: str, prompts: Sequence[Prompt]) -> None:
-        """Queues the prompts of a new request."""
-        if request in self._lines:
+    @property
+    def working(self) -> bool:
+        """Whether a prompt waits or runs; a request may also wait for more prompts."""
+        return any(line.waiting or line.running for line in self._lines.values())
+
+    def add(self, request: str, prompts: Sequence[Prompt], *, more: bool = False) -> bool:
+        """Queues prompts of a request, the last ones unless `more` follow.
+
+        Returns whether the request has ended: nothing of it waits or runs, and nothing follows.
+        """
+        line = self._lines.setdefault(request, _Line())
+        if not line.open:
             raise ValueError(f"request {request} is queued already")
-        if prompts:
-            ordered = sorted(prompts, key=lambda each: (-len(each.tokens), each.number, each.sample))
-            self._lines[request] = _Line(deque(ordered))
+        line.open = more
+        ordered = sorted(
+            [*line.waiting, *prompts], key=lambda each: (-len(each.tokens), each.number, each.sample)
+        )
+        line.waiting = deque(ordered)
+        return self._ended(request)
 
     def take(self, free: int) -> list[Prompt]:
         """Takes at most `free` prompts, which run from now on."""
@@ -61,13 +78,16 @@ class Scheduler:
 
     def retire(self, request: str) -> bool:
         """Notes that a row of the request has ended; returns whether the request has ended with it."""
-        line = self._lines[request]
-        line.running -= 1
-        if line.waiting or line.running:
-            return False
-        del self._lines[request]
-        return True
+        self._lines[request].running -= 1
+        return self._ended(request)
 
     def drop(self, request: str) -> None:
         """Forgets a request, whatever waits or runs."""
         self._lines.pop(request, None)
+
+    def _ended(self, request: str) -> bool:
+        line = self._lines[request]
+        if line.waiting or line.running or line.open:
+            return False
+        del self._lines[request]
+        return True

@@ -159,8 +159,7 @@ async def start(settings: Settings) -> Running:
     settings.work.mkdir(parents=True, exist_ok=True)
     channel = open_channel(settings.registry, retries=False)
     registry, jobs = RegistryServiceStub(channel), JobServiceStub(channel)
-    cache = {"TUNIX_RT_COMPILE_CACHE": str(settings.compile_cache)} if settings.compile_cache else {}
-    engine, scorer = EngineClient(cache), Scorer()
+    engine, scorer = EngineClient(_engine_environment(settings)), Scorer()
     server = Server(settings.listen, [SERVICE])
     servicer = EvaluatorServicer(registry, jobs, blobs, engine=engine, scorer=scorer, work=settings.work)
     add_EvaluatorServiceServicer_to_server(servicer, server.grpc_server)
@@ -175,6 +174,16 @@ async def start(settings: Settings) -> Running:
     )
     stopping = asyncio.Event()
     return Running(server, engine, scorer, channel, stopping, asyncio.create_task(worker.run(stopping)))
+
+
+def _engine_environment(settings: Settings) -> dict[str, str]:
+    environment = {}
+    if settings.compile_cache:
+        environment["TUNIX_RT_COMPILE_CACHE"] = str(settings.compile_cache)
+    if settings.output_cache_bytes:
+        environment["TUNIX_RT_OUTPUT_CACHE"] = str(settings.work / "outputs")
+        environment["TUNIX_RT_OUTPUT_CACHE_BYTES"] = str(settings.output_cache_bytes)
+    return environment
 
 
 def _messages(prompt: str, request: pb.GenerateRequest) -> tuple[dict[str, str], ...]:

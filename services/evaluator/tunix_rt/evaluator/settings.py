@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     compile_cache: Path | None = None
     """The folder of compiled programs; nothing is kept without one."""
 
+    output_cache_bytes: int = Field(default=2**30, ge=0)
+    """The size of the outputs that are kept for later evaluations, in `work`; 0 keeps none."""
+
     worker_id: str = Field(default_factory=lambda: f"{socket.gethostname()}-evaluation-0")
     """The name of the worker, unique among all workers and the same after a restart."""
 

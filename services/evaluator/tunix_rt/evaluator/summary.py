@@ -67,8 +67,9 @@ def summarise(
 
     The samples of an item are averaged first. `train` is what rules without a model learn from.
     `tokens_per_second` is the engine's rate over the rounds in which nothing was compiled, 0 if there
-    were none. Items a second follow from it and the mean number of tokens of an item, because items
-    that begin in a measured round and end in another one have no rate of their own.
+    were none: outputs from the cache have no rate. Items a second follow from it and the mean number of
+    tokens of an item, because items that begin in a measured round and end in another one have no rate of
+    their own.
     """
     items = _grouped(outputs, traces)
     count, tokens = len(outputs), sum(output.completion_tokens for output in outputs)
@@ -84,6 +85,7 @@ def summarise(
         tokens_per_second=tokens_per_second,
         items_per_second=tokens_per_second * len(items) / tokens if tokens else 0.0,
         contaminated_count=contaminated_count,
+        cached_count=sum(output.cached for output in outputs),
         parts=_parts(items),
         baselines=_baselines([item.trace for item in items], train, scorer),
     )

@@ -210,7 +210,7 @@ def _wait(step: StepHandle, connection: Connection, name: str, names: _Names) ->
     evaluation = poll_evaluation(connection, name, tell)
     checks.check_evaluation(evaluation, all_items(connection, name), names.test_size)
     result = evaluation.result
-    step.note(f"{score_text(result.score)}, {number_text(result.tokens_per_second)} tokens/s")
+    step.note(f"{score_text(result.score)}, {number_text(result.tokens_per_second or None)} tokens/s")
     return evaluation
 
 

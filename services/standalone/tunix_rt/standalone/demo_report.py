@@ -83,7 +83,7 @@ def _print_scores(result: DemoResult) -> None:
             score_text(score),
             Text(interval_bar(score.low, score.mean, score.high), style="cyan"),
             outcome_text(evaluation.result.outcomes),
-            number_text(evaluation.result.tokens_per_second),
+            number_text(evaluation.result.tokens_per_second or None),
         )
     pair = result.pair
     caption = (

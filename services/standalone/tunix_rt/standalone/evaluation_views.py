@@ -141,6 +141,8 @@ def _figures(spec: evaluation_pb.EvaluationSpec, result: evaluation_pb.Evaluatio
         rows.append(("cut at the limit", f"{result.truncated_rate * 100:.0f} %"))
         rows.append(("past a deadline", f"{result.timed_out_rate * 100:.0f} % of the items"))
     rows.append(("speed", _speed(result)))
+    if result.cached_count:
+        rows.append(("from the cache", f"{result.cached_count} outputs"))
     if is_imported(spec):
         rows.append(("contaminated", "not checked: what the predictor was trained on is not known"))
     if result.contaminated_count:
