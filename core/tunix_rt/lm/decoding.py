@@ -17,7 +17,8 @@ from tunix_rt.lm.decoding_steps import (
     reshape_rows,
 )
 from tunix_rt.lm.model import Decoder
-from tunix_rt.lm.packing import Request, pack, packs, power_of_two
+from tunix_rt.lm.packing import Request, pack
+from tunix_rt.lm.sharing import Layout, layouts, power_of_two
 
 BATCH_SIZES = (1, 8, 32)
 _SMALLEST_CAPACITY = 128
@@ -96,8 +97,9 @@ class BatchDecoder:
             needs = [len(each.prompt) + min(self._steps, each.max_new_tokens) for each in requests]
             self._fit(rows=self.running + len(requests), length=max([*needs, *self._needs()]))
         progress: dict[int, Progress] = {}
-        for group in packs([len(request.prompt) for request in requests], room=self._pack_tokens):
-            first = self._prefill_group([requests[index] for index in group])
+        for layout in layouts([request.prompt for request in requests], room=self._pack_tokens):
+            group = [index for index, _ in layout.prompts]
+            first = self._prefill_group(layout, [requests[index] for index in group])
             progress |= zip(group, first, strict=True)
         return [progress[index] for index in range(len(requests))]
 
@@ -138,10 +140,10 @@ class BatchDecoder:
                 self._running[slot] = None
                 self._rows = self._rows._replace(active=self._rows.active.at[slot].set(False))
 
-    def _prefill_group(self, group: Sequence[Request]) -> list[Progress]:
+    def _prefill_group(self, layout: Layout, group: Sequence[Request]) -> list[Progress]:
         vacant = [slot for slot, row in enumerate(self._running) if row is None]
         slots = vacant[: len(group)]
-        packed = pack(group, slots, most=self._batch_sizes[-1])
+        packed = pack(layout, group, slots, most=self._batch_sizes[-1])
         fresh, first, seen = prefill(self._graph, self._state, packed)
         self._rows = admit(self._rows, packed, fresh, first, seen, self._eos_array)
         progress = []
