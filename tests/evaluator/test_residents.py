@@ -2,21 +2,66 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import save_file
+
 from tunix_rt.evaluator.engine import Engine
 from tunix_rt.evaluator.engine_client import EngineModel
-from tunix_rt.evaluator.messages import Cancel, Decoding, Event, Failed, Generate, Item, Load, Loaded
+from tunix_rt.evaluator.messages import (
+    Cancel,
+    Decoding,
+    Event,
+    Failed,
+    Finished,
+    Generate,
+    Item,
+    ItemDone,
+    ItemFailed,
+    Load,
+    Loaded,
+)
+from tunix_rt.evaluator.models import Residents
+from tunix_rt.lm.decoding import smallest_batch_bytes
+from tunix_rt.lm.layout import weight_bytes
+from tunix_rt.lm.lora import add_lora, export_lora, lora_config, merge_lora
+from tunix_rt.lm.model_files import write_json
+from tunix_rt.lm.weights import load_config, load_model, save_model
 
 ITEM = Item(0, tokens=(5, 6, 7))
-LONG = Decoding(max_tokens=200, temperature=2.0)
+LONG = Decoding(max_tokens=100, temperature=2.0)
+MANY = 10**12
+
+
+@pytest.fixture(scope="module")
+def one(model: EngineModel) -> int:
+    """What the tiny model takes with a batch of one short prompt."""
+    config = load_config(model.directory)
+    return weight_bytes(config) + smallest_batch_bytes(config)
 
 
 def load(engine: Engine, model: EngineModel, name: str) -> None:
     engine.do(Load(name, name, str(model.directory)))
 
 
-def test_a_model_in_use_is_not_given_up(model: EngineModel) -> None:
+def outputs(events: list[Event], request: str) -> list[str]:
+    return [event.text for event in events if isinstance(event, ItemDone) and event.request == request]
+
+
+def finish(engine: Engine) -> None:
+    while engine.busy:
+        engine.round()
+
+
+def test_a_model_in_use_is_not_given_up(model: EngineModel, one: int) -> None:
     events: list[Event] = []
-    engine = Engine(events.append, resident_limit=1)
+    engine = Engine(events.append, memory_limit=one)
     load(engine, model, "a")
     engine.do(Generate("a", "a", (ITEM,), LONG))
     load(engine, model, "b")
@@ -32,9 +77,9 @@ def test_a_model_in_use_is_not_given_up(model: EngineModel) -> None:
     ]
 
 
-def test_a_model_that_was_given_up_is_loaded_again(model: EngineModel) -> None:
+def test_a_model_that_was_given_up_is_loaded_again(model: EngineModel, one: int) -> None:
     events: list[Event] = []
-    engine = Engine(events.append, resident_limit=1)
+    engine = Engine(events.append, memory_limit=one)
     for name in ("a", "b", "a"):
         load(engine, model, name)
     loaded = [event for event in events if isinstance(event, Loaded)]
@@ -44,9 +89,9 @@ def test_a_model_that_was_given_up_is_loaded_again(model: EngineModel) -> None:
     assert events[-1] == Loaded("a", 0.0)
 
 
-def test_a_cancelled_command_that_waited_is_forgotten(model: EngineModel) -> None:
+def test_a_cancelled_command_that_waited_is_forgotten(model: EngineModel, one: int) -> None:
     events: list[Event] = []
-    engine = Engine(events.append, resident_limit=1)
+    engine = Engine(events.append, memory_limit=one)
     load(engine, model, "a")
     engine.do(Generate("a", "a", (ITEM,), LONG))
     load(engine, model, "b")
@@ -58,6 +103,168 @@ def test_a_cancelled_command_that_waited_is_forgotten(model: EngineModel) -> Non
 
 def test_an_unknown_digest_is_a_typed_failure() -> None:
     events: list[Event] = []
-    Engine(events.append).do(Generate("r", "nothing", (ITEM,), LONG))
+    Engine(events.append, memory_limit=MANY).do(Generate("r", "nothing", (ITEM,), LONG))
     assert isinstance(events[0], Failed)
     assert events[0].reason == "MODEL_INVALID"
+
+
+def test_a_model_that_can_never_fit_is_refused_with_figures(model: EngineModel, one: int) -> None:
+    events: list[Event] = []
+    engine = Engine(events.append, memory_limit=one - 1)
+    load(engine, model, "a")
+    (failed,) = events
+    assert isinstance(failed, Failed)
+    assert failed.reason == "MODEL_TOO_LARGE"
+    assert failed.figures["limit_bytes"] == one - 1
+    assert failed.figures["weights_bytes"] + failed.figures["cache_bytes"] == one
+    assert "TUNIX_RT_ENGINE_MEMORY" in failed.message
+
+
+def test_an_item_whose_cache_can_never_fit_fails_alone(model: EngineModel, one: int) -> None:
+    events: list[Event] = []
+    engine = Engine(events.append, memory_limit=one)
+    load(engine, model, "a")
+    engine.do(Generate("r", "a", (ITEM, Item(1, tokens=(5,) * 100)), LONG))
+    finish(engine)
+    (failed,) = (event for event in events if isinstance(event, ItemFailed))
+    assert failed.item == 1
+    assert "100 tokens and max_tokens 100 need a cache of" in failed.message
+    assert len(outputs(events, "r")) == 1
+
+
+def test_little_memory_makes_smaller_batches_with_the_same_outputs(model: EngineModel, one: int) -> None:
+    items = tuple(Item(number, tokens=(5, 6, number + 7)) for number in range(12))
+    texts = []
+    for limit in (one, MANY):
+        events: list[Event] = []
+        engine = Engine(events.append, memory_limit=limit)
+        load(engine, model, "a")
+        engine.do(Generate("r", "a", items, Decoding(max_tokens=12)))
+        finish(engine)
+        done = [event for event in events if isinstance(event, ItemDone)]
+        texts.append({event.item: event.text for event in done})
+    assert texts[0] == texts[1]
+    assert len(texts[0]) == 12
+
+
+def test_the_limit_is_never_passed(model: EngineModel, one: int) -> None:
+    limit = 3 * one
+    residents = Residents(limit)
+    residents.load(Load("a", "a", str(model.directory)))
+    residents.load(Load("b", "b", str(model.directory)))
+    items = tuple(Item(number, tokens=(5, 6, 7)) for number in range(32))
+    residents.get("a").add(Generate("r", "a", items, LONG))
+    residents.get("b").add(Generate("s", "b", items, LONG))
+    finished = 0
+    while residents.busy:
+        for resident in residents.working():
+            finished += sum(isinstance(event, Finished) for event in resident.round())
+            assert residents.used_bytes <= limit
+    assert finished == 2
+
+
+def test_a_model_that_is_given_up_frees_its_arrays(model: EngineModel, one: int) -> None:
+    def held() -> int:
+        gc.collect()
+        return sum(array.nbytes for array in jax.live_arrays())
+
+    before = held()
+    residents = Residents(one)
+    for name in ("a", "b", "c"):
+        residents.load(Load(name, name, str(model.directory)))
+        residents.get(name).add(Generate("r", name, (ITEM,), Decoding(max_tokens=4)))
+        while residents.busy:
+            list(residents.get(name).round())
+        assert before + one <= held() < before + one + 10_000
+
+
+@pytest.fixture(scope="module")
+def adapted(model: EngineModel, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Path]]:
+    """Two adapters of the tiny model, each as a directory in PEFT's layout and merged."""
+    made = []
+    for seed in (1, 2):
+        folder = tmp_path_factory.mktemp(f"adapter-{seed}")
+        tuned = load_model(model.directory)
+        add_lora(tuned, 4, alpha=8.0, rngs=nnx.Rngs(seed))
+        rng = np.random.default_rng(seed)
+        for projection in (part for layer in tuned.layers for part in (layer.q, layer.up, layer.down)):
+            projection.lora_b[...] = jax.numpy.asarray(rng.normal(size=projection.lora_b.shape), "float32")
+        adapter = folder / "adapter"
+        adapter.mkdir()
+        save_file(export_lora(tuned), adapter / "adapter_model.safetensors")
+        write_json(adapter / "adapter_config.json", lora_config(tuned))
+        merge_lora(tuned)
+        merged = Path(shutil.copytree(model.directory, folder / "merged"))
+        save_model(tuned, merged)
+        made.append((adapter, merged))
+    return made
+
+
+def test_an_adapter_on_its_base_gives_what_the_merged_model_gives(
+    model: EngineModel, adapted: list[tuple[Path, Path]]
+) -> None:
+    events: list[Event] = []
+    engine = Engine(events.append, memory_limit=MANY)
+    items = tuple(Item(number, tokens=(5, 6, number + 7)) for number in range(6))
+    engine.do(Load("base", "base", str(model.directory)))
+    engine.do(Generate("base", "base", items, Decoding(max_tokens=24)))
+    for number, (adapter, merged) in enumerate(adapted):
+        name = f"adapter-{number}"
+        engine.do(Load(name, name, str(model.directory), "base", str(adapter)))
+        engine.do(Generate(name, name, items, Decoding(max_tokens=24)))  # beside the others
+        engine.do(Load(f"merged-{number}", f"merged-{number}", str(merged)))
+        engine.do(Generate(f"merged-{number}", f"merged-{number}", items, Decoding(max_tokens=24)))
+    finish(engine)
+    for number in range(2):
+        assert sorted(outputs(events, f"adapter-{number}")) == sorted(outputs(events, f"merged-{number}"))
+    assert len({str(sorted(outputs(events, name))) for name in ("base", "adapter-0", "adapter-1")}) == 3
+
+
+def test_models_of_one_base_hold_its_arrays_once(
+    model: EngineModel, adapted: list[tuple[Path, Path]], one: int
+) -> None:
+    def held() -> int:
+        gc.collect()
+        return sum(array.nbytes for array in jax.live_arrays())
+
+    residents = Residents(MANY)
+    residents.load(Load("base", "base", str(model.directory)))
+    before = held()
+    for number, (adapter, _) in enumerate(adapted):
+        name = f"adapter-{number}"
+        residents.load(Load(name, name, str(model.directory), "base", str(adapter)))
+        residents.get(name).add(Generate("r", name, (ITEM,), Decoding(max_tokens=4)))
+    while residents.busy:
+        for resident in residents.working():
+            list(resident.round())
+    config = load_config(model.directory)
+    own = held() - before - 2 * smallest_batch_bytes(config)
+    adapters = sum((adapter / "adapter_model.safetensors").stat().st_size for adapter, _ in adapted)
+    assert own < adapters + 10_000 < weight_bytes(config)
+
+
+def test_a_base_stays_while_an_adapter_uses_it(
+    model: EngineModel, adapted: list[tuple[Path, Path]], one: int
+) -> None:
+    residents = Residents(one + one // 2)
+    adapter = adapted[0][0]
+    residents.load(Load("base", "base", str(model.directory)))
+    residents.load(Load("tuned", "tuned", str(model.directory), "base", str(adapter)))
+    residents.get("tuned").add(Generate("r", "tuned", (ITEM,), Decoding(max_tokens=4)))
+    residents.load(Load("base", "base", str(model.directory)))
+    assert residents.used_bytes <= one + one // 2
+    assert residents.busy
+
+
+def test_an_adapter_of_another_base_is_a_typed_failure(model: EngineModel, tmp_path: Path) -> None:
+    tuned = load_model(model.directory)
+    add_lora(tuned, 4, alpha=8.0, rngs=nnx.Rngs(0))
+    tensors = {name.replace("layers.0.", "layers.7."): tensor for name, tensor in export_lora(tuned).items()}
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    write_json(tmp_path / "adapter_config.json", lora_config(tuned))
+    events: list[Event] = []
+    engine = Engine(events.append, memory_limit=MANY)
+    engine.do(Load("r", "r", str(model.directory), "base", str(tmp_path)))
+    assert isinstance(events[0], Failed)
+    assert events[0].reason == "MODEL_INVALID"
+    assert "layers.7" in events[0].message

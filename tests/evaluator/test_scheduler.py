@@ -78,3 +78,11 @@ def test_every_prompt_runs_exactly_once(requests: list[list[int]], frees: list[i
         for prompt in taken:
             scheduler.retire(prompt.request)
     assert sorted(seen) == sorted(expected)
+
+
+def test_a_prompt_that_does_not_fit_yet_is_not_overtaken() -> None:
+    scheduler = Scheduler()
+    scheduler.add("a", prompts("a", 3, 9))
+    assert scheduler.take(8, lambda taken: all(len(prompt.tokens) < 9 for prompt in taken)) == []
+    assert numbers(scheduler.take(8, lambda taken: len(taken) < 2)) == [("a", 1)]
+    assert numbers(scheduler.take(8)) == [("a", 0)]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.decoding_steps import (
     NO_TOKEN,
     Rows,
@@ -15,6 +16,7 @@ from tunix_rt.lm.decoding_steps import (
     empty_rows,
     prefill,
     reshape_rows,
+    rows_bytes,
 )
 from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.packing import Request, pack
@@ -42,6 +44,11 @@ class _Running:
     handle: int
     length: int
     left: int
+
+
+def smallest_batch_bytes(config: ModelConfig) -> int:
+    """The memory of the batch that a decoder holds while nothing runs."""
+    return rows_bytes(config, BATCH_SIZES[0], _SMALLEST_CAPACITY)
 
 
 class BatchDecoder:
@@ -119,6 +126,24 @@ class BatchDecoder:
         if highest >= self._config.vocab_size or min(request.prompt) < 0:
             raise ValueError(f"The prompt has a token outside the vocabulary of {self._config.vocab_size}.")
 
+    def batch_bytes(self, requests: Sequence[Request] = ()) -> int:
+        """The memory of a batch that holds the running requests and these until the last of them ends."""
+        ends = [row.length + row.left for row in self._running if row is not None]
+        ends += [len(request.prompt) + request.max_new_tokens for request in requests]
+        size, capacity = self._shape(max(len(ends), 1), max(ends, default=1))
+        return rows_bytes(self._config, size, capacity)
+
+    def request_bytes(self, request: Request) -> int:
+        """The memory of a batch that holds this request alone until it ends."""
+        return rows_bytes(self._config, *self._shape(1, len(request.prompt) + request.max_new_tokens))
+
+    def shrink(self) -> None:
+        """Give the memory of the batch back, but for the smallest, where nothing runs."""
+        smallest = (self._batch_sizes[0], _SMALLEST_CAPACITY)
+        if not self.running and (len(self._running), self._capacity) != smallest:
+            self._running, self._capacity = [None] * smallest[0], smallest[1]
+            self._rows = empty_rows(self._config, smallest[0], capacity=smallest[1])
+
     def step_segment(self) -> list[Progress]:
         """Up to `segment_steps` more tokens for each running request; nothing if none runs."""
         if not self.running:
@@ -171,10 +196,7 @@ class BatchDecoder:
 
     def _fit(self, *, rows: int, length: int) -> None:
         """Give the device batch the smallest shape that holds `rows` requests of `length` tokens."""
-        size = next(size for size in self._batch_sizes if size >= rows)
-        capacity = power_of_two(length, at_least=_SMALLEST_CAPACITY)
-        if length <= capacity * 3 // 4 >= _SMALLEST_CAPACITY:
-            capacity = capacity * 3 // 4
+        size, capacity = self._shape(rows, length)
         if (size, capacity) == (len(self._running), self._capacity):
             return
         kept = [slot for slot, row in enumerate(self._running) if row is not None]
@@ -183,3 +205,10 @@ class BatchDecoder:
         self._rows = reshape_rows(self._rows, jnp.asarray(index), jnp.int32(len(kept)), capacity=capacity)
         self._running = [self._running[slot] for slot in kept] + [None] * (size - len(kept))
         self._capacity = capacity
+
+    def _shape(self, rows: int, length: int) -> tuple[int, int]:
+        """The smallest batch size and capacity for `rows` requests of `length` tokens."""
+        capacity = power_of_two(length, at_least=_SMALLEST_CAPACITY)
+        if length <= capacity * 3 // 4 >= _SMALLEST_CAPACITY:
+            capacity = capacity * 3 // 4
+        return next(size for size in self._batch_sizes if size >= rows), capacity

@@ -1,6 +1,6 @@
 """The compiled programs of batched decoding: prefill, a segment of steps, a change of shape."""
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -75,6 +75,13 @@ def empty_rows(config: ModelConfig, rows: int, *, capacity: int) -> Rows:
     draws = Draws(off[0], zero[0], one[0], zero[1], zero[2], zero[3], off[1], one[1])
     seen = jnp.zeros((rows, config.vocab_size), bool)
     return Rows(cache, zero[4], zero[5], zero[6], zero[7], jnp.zeros(rows, bool), draws, seen)
+
+
+@lru_cache(maxsize=1024)
+def rows_bytes(config: ModelConfig, rows: int, capacity: int) -> int:
+    """The memory of a batch of this shape; makes no array."""
+    shapes = jax.eval_shape(lambda: empty_rows(config, rows, capacity=capacity))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 
 @partial(jax.jit, static_argnames=("graph",))

@@ -1,30 +1,24 @@
-"""The models that the engine holds in memory, and the decoding of each."""
+"""A model in memory, and the decoding of its requests."""
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tunix_rt.evaluator.compilations import Compilations
+from tunix_rt.evaluator.memory import NoRoomError, size_text
 from tunix_rt.evaluator.messages import Decoding, Event, Finished, Generate, Item, ItemDone, Text
 from tunix_rt.evaluator.scheduler import Prompt, Scheduler
 from tunix_rt.evaluator.stop_texts import StoppedText, ends_in_reasoning
 from tunix_rt.lm.decoding import BatchDecoder, Progress
-from tunix_rt.lm.errors import ModelError
+from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.packing import Request
 from tunix_rt.lm.render import render_prompt
 from tunix_rt.lm.sampling import Sampling
 from tunix_rt.lm.tokenizer import Tokenizer
-from tunix_rt.lm.weights import load_model
 
 _TAIL_TOKENS = 32  # enough to hold a tag that opens reasoning
-
-
-class NoRoomError(Exception):
-    """Every model in memory is in use."""
 
 
 @dataclass
@@ -33,6 +27,7 @@ class _Job:
 
     decoding: Decoding
     stream: bool
+    longest_bytes: int
     tokens: int = 0
     seconds: float = 0.0
 
@@ -47,13 +42,27 @@ class _Row:
 
 
 class Resident:
-    """A model in memory with the requests that use it."""
+    """A model in memory with the requests that use it.
 
-    def __init__(self, directory: Path, *, compilations: Compilations) -> None:
-        self._tokenizer = Tokenizer.load(directory)
-        self._decoder = BatchDecoder(load_model(directory), eos_ids=self._tokenizer.eos_ids)
+    `room` makes room for a batch of some bytes in place of the present one, and tells whether there is;
+    `most` is the largest batch for which there can ever be room.
+    """
+
+    def __init__(
+        self,
+        model: Decoder,
+        tokenizer: Tokenizer,
+        *,
+        compilations: Compilations,
+        room: Callable[[int], bool],
+        most: int,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = BatchDecoder(model, eos_ids=tokenizer.eos_ids)
         self._scheduler = Scheduler()
         self._compilations = compilations
+        self._room = room
+        self._most = most
         self._jobs: dict[str, _Job] = {}
         self._rows: dict[int, _Row] = {}
 
@@ -62,22 +71,30 @@ class Resident:
         """Whether a prompt waits or runs."""
         return bool(self._jobs)
 
+    @property
+    def batch_bytes(self) -> int:
+        """The memory of the rows until they end, and never less than the longest prompt needs alone."""
+        return max([self._decoder.batch_bytes(), *(job.longest_bytes for job in self._jobs.values())])
+
     def add(self, command: Generate) -> list[tuple[Item, str]]:
         """Queues the items; returns each that cannot be run, with why.
 
-        Raises ModelError if the model has no chat template or it refuses the messages.
+        Raises ModelError if the model has no chat template or it refuses the messages, and NoRoomError
+        while other models leave no room for the longest of the items.
         """
-        prompts, refused = [], []
+        prompts, refused, longest = [], [], 0
         for item in command.items:
             prompt = Prompt(command.request, item.number, self._tokens(item), item.sample)
             try:
-                self._decoder.check(_request(prompt, command.decoding))
+                longest = max(longest, self._check(_request(prompt, command.decoding)))
                 prompts.append(prompt)
             except ValueError as error:
                 refused.append((item, str(error)))
+        if prompts and not self._room(max(longest, self.batch_bytes)):
+            raise NoRoomError
         self._scheduler.add(command.request, prompts)
         if prompts:
-            self._jobs[command.request] = _Job(command.decoding, command.stream)
+            self._jobs[command.request] = _Job(command.decoding, command.stream, longest)
         return refused
 
     def cancel(self, request: str) -> None:
@@ -87,6 +104,7 @@ class Resident:
         for handle in [key for key, row in self._rows.items() if row.prompt.request == request]:
             self._decoder.cancel(handle)
             del self._rows[handle]
+        self._rest()
 
     def round(self) -> Iterator[Event]:
         """Fills the free rows, decodes one segment, and tells what has come of it."""
@@ -101,14 +119,37 @@ class Resident:
             row = self._rows.get(each.handle)
             if row is not None:  # a stop text has not ended it in this round
                 yield from self._tell(each, row, measured=measured is not None, now=now)
+        self._rest()
 
     def _admit(self, now: float) -> list[Progress]:
-        prompts = self._scheduler.take(self._decoder.free)
-        requests = [_request(prompt, self._jobs[prompt.request].decoding) for prompt in prompts]
-        progress = self._decoder.prefill(requests)
+        prompts = self._scheduler.take(self._decoder.free, self._fits)
+        progress = self._decoder.prefill(self._requests(prompts))
         for prompt, first in zip(prompts, progress, strict=True):
             self._rows[first.handle] = _Row(prompt, self._text(prompt), now)
         return progress
+
+    def _fits(self, prompts: Sequence[Prompt]) -> bool:
+        return self._room(self._decoder.batch_bytes(self._requests(prompts)))
+
+    def _requests(self, prompts: Sequence[Prompt]) -> list[Request]:
+        return [_request(prompt, self._jobs[prompt.request].decoding) for prompt in prompts]
+
+    def _check(self, request: Request) -> int:
+        """The memory that a request needs alone. Raises ValueError for one that cannot be run."""
+        self._decoder.check(request)
+        needed = self._decoder.request_bytes(request)
+        if needed > self._most:
+            raise ValueError(
+                f"The prompt's {len(request.prompt)} tokens and max_tokens {request.max_new_tokens} need a "
+                f"cache of {size_text(needed)}, but beside the weights there is room for "
+                f"{size_text(self._most)}. Shorten one of them, or set TUNIX_RT_ENGINE_MEMORY higher."
+            )
+        return needed
+
+    def _rest(self) -> None:
+        """Gives the memory of the rows back where nothing is left to do."""
+        if not self.busy:
+            self._decoder.shrink()
 
     def _text(self, prompt: Prompt) -> StoppedText:
         decode, stop = self._tokenizer.decode, self._jobs[prompt.request].decoding.stop
@@ -143,58 +184,6 @@ class Resident:
 
     def _tokens(self, item: Item) -> tuple[int, ...]:
         return item.tokens if not item.messages else tuple(render_prompt(self._tokenizer, item.messages))
-
-
-class Residents:
-    """At most `limit` models by digest; the one that was used least recently is given up first."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._models: OrderedDict[str, Resident] = OrderedDict()
-        self._directories: dict[str, str] = {}
-        self._compilations = Compilations()
-
-    @property
-    def busy(self) -> bool:
-        """Whether any model has work."""
-        return any(model.busy for model in self._models.values())
-
-    def load(self, digest: str, directory: str) -> float:
-        """Takes a model into memory; returns the seconds that it took, 0 if it was there.
-
-        Raises ModelError, and NoRoomError while every model in memory is in use.
-        """
-        self._directories[digest] = directory
-        started = time.monotonic()
-        if digest in self._models:
-            self._models.move_to_end(digest)
-            return 0.0
-        self._make_room()
-        self._models[digest] = Resident(Path(directory), compilations=self._compilations)
-        return round(time.monotonic() - started, 3)
-
-    def get(self, digest: str) -> Resident:
-        """The model of a digest that `load` has named, loaded again if it was given up."""
-        if digest not in self._directories:
-            raise ModelError(digest, "was never loaded.", remedy="Send Load before Generate.")
-        self.load(digest, self._directories[digest])
-        return self._models[digest]
-
-    def working(self) -> list[Resident]:
-        """The models that have work."""
-        return [model for model in self._models.values() if model.busy]
-
-    def cancel(self, request: str) -> None:
-        """Stops a request, whichever model it uses."""
-        for model in self._models.values():
-            model.cancel(request)
-
-    def _make_room(self) -> None:
-        while len(self._models) >= self._limit:
-            idle = next((digest for digest, model in self._models.items() if not model.busy), None)
-            if idle is None:
-                raise NoRoomError
-            del self._models[idle]
 
 
 def _request(prompt: Prompt, decoding: Decoding) -> Request:

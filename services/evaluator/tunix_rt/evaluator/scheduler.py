@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -47,14 +47,19 @@ class Scheduler:
             ordered = sorted(prompts, key=lambda each: (-len(each.tokens), each.number, each.sample))
             self._lines[request] = _Line(deque(ordered))
 
-    def take(self, free: int) -> list[Prompt]:
-        """Takes at most `free` prompts, which run from now on."""
+    def take(self, free: int, fits: Callable[[Sequence[Prompt]], bool] | None = None) -> list[Prompt]:
+        """Takes at most `free` prompts, which run from now on; one with which they do not fit ends it.
+
+        A prompt that has to wait for memory is not overtaken.
+        """
         taken: list[Prompt] = []
         while len(taken) < free:
             ready = [line for line in self._lines.values() if line.waiting]
             if not ready:
                 break
             line = min(ready, key=lambda each: each.running)
+            if fits and not fits([*taken, line.waiting[0]]):
+                break
             line.running += 1
             taken.append(line.waiting.popleft())
         return taken

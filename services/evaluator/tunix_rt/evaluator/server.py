@@ -142,8 +142,7 @@ async def start(settings: Settings) -> Running:
     settings.work.mkdir(parents=True, exist_ok=True)
     channel = open_channel(settings.registry, retries=False)
     registry, jobs = RegistryServiceStub(channel), JobServiceStub(channel)
-    cache = {"TUNIX_RT_COMPILE_CACHE": str(settings.compile_cache)} if settings.compile_cache else {}
-    engine = EngineClient(cache)
+    engine = EngineClient(_engine_environment(settings))
     server = Server(settings.listen, [SERVICE])
     servicer = EvaluatorServicer(registry, jobs, blobs, engine=engine, work=settings.work)
     add_EvaluatorServiceServicer_to_server(servicer, server.grpc_server)
@@ -158,6 +157,15 @@ async def start(settings: Settings) -> Running:
     )
     stopping = asyncio.Event()
     return Running(server, engine, channel, stopping, asyncio.create_task(worker.run(stopping)))
+
+
+def _engine_environment(settings: Settings) -> dict[str, str]:
+    environment = {}
+    if settings.compile_cache:
+        environment["TUNIX_RT_COMPILE_CACHE"] = str(settings.compile_cache)
+    if settings.engine_memory:
+        environment["TUNIX_RT_ENGINE_MEMORY_BYTES"] = str(int(settings.engine_memory))
+    return environment
 
 
 def _messages(prompt: str, request: pb.GenerateRequest) -> tuple[dict[str, str], ...]:
