@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import shutil
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 from flax import nnx
 from safetensors.numpy import save_file
@@ -30,9 +28,9 @@ from tunix_rt.evaluator.messages import (
 from tunix_rt.evaluator.models import Residents
 from tunix_rt.lm.decoding import smallest_batch_bytes
 from tunix_rt.lm.layout import weight_bytes
-from tunix_rt.lm.lora import add_lora, export_lora, lora_config, merge_lora
+from tunix_rt.lm.lora import add_lora, export_lora, lora_config
 from tunix_rt.lm.model_files import write_json
-from tunix_rt.lm.weights import load_config, load_model, save_model
+from tunix_rt.lm.weights import load_config, load_model
 
 ITEM = Item(0, tokens=(5, 6, 7))
 LONG = Decoding(max_tokens=100, temperature=2.0)
@@ -176,28 +174,6 @@ def test_a_model_that_is_given_up_frees_its_arrays(model: EngineModel, one: int)
         while residents.busy:
             list(residents.get(name).round())
         assert before + one <= held() < before + one + 10_000
-
-
-@pytest.fixture(scope="module")
-def adapted(model: EngineModel, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Path]]:
-    """Two adapters of the tiny model, each as a directory in PEFT's layout and merged."""
-    made = []
-    for seed in (1, 2):
-        folder = tmp_path_factory.mktemp(f"adapter-{seed}")
-        tuned = load_model(model.directory)
-        add_lora(tuned, 4, alpha=8.0, rngs=nnx.Rngs(seed))
-        rng = np.random.default_rng(seed)
-        for projection in (part for layer in tuned.layers for part in (layer.q, layer.up, layer.down)):
-            projection.lora_b[...] = jax.numpy.asarray(rng.normal(size=projection.lora_b.shape), "float32")
-        adapter = folder / "adapter"
-        adapter.mkdir()
-        save_file(export_lora(tuned), adapter / "adapter_model.safetensors")
-        write_json(adapter / "adapter_config.json", lora_config(tuned))
-        merge_lora(tuned)
-        merged = Path(shutil.copytree(model.directory, folder / "merged"))
-        save_model(tuned, merged)
-        made.append((adapter, merged))
-    return made
 
 
 def test_an_adapter_on_its_base_gives_what_the_merged_model_gives(

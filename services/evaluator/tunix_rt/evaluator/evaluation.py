@@ -21,6 +21,7 @@ from tunix_rt.evaluator.subjects import (
     DatasetStore,
     contaminated_count,
     contamination,
+    engine_model,
     refuse_contamination,
     require_examples,
     require_split,
@@ -28,7 +29,7 @@ from tunix_rt.evaluator.subjects import (
 )
 from tunix_rt.evaluator.summary import summarise
 from tunix_rt.jobs.evaluation_spec import DEFAULT_EXAMPLE_SPLIT
-from tunix_rt.jobs.models import Subject, cached_model, resolve_subject
+from tunix_rt.jobs.models import Subject, resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store, persist
 from tunix_rt.jobs.worker import ClaimedJob
 from tunix_rt.rpc.errors import FailedPrecondition, Reason
@@ -155,10 +156,7 @@ class Evaluator:
         async with Recorder(self.jobs, claimed) as recorder:
             items = _items(task, missing, recorder, scores)
             if items:
-                directory = await self._patiently(
-                    claimed, lambda: cached_model(self.blobs, subject, self.work)
-                )
-                model = EngineModel(directory, subject.digest)
+                model = await self._patiently(claimed, lambda: engine_model(self.blobs, subject, self.work))
                 rate = await self._generate(model, items, task, recorder, scores)
         return [scores[place] for place in sorted(scores)], rate
 
