@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -12,14 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import pytest_asyncio
+from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
 from tunix_rt.evaluator.server import Running, start
 from tunix_rt.evaluator.settings import Settings
+from tunix_rt.lm.lora import add_lora, export_lora, lora_config, merge_lora
+from tunix_rt.lm.model_files import write_json
 from tunix_rt.lm.tiny import make_tiny_model
+from tunix_rt.lm.weights import load_model, save_model
 from tunix_rt.registry.server import start as start_registry
 from tunix_rt.registry.settings import Settings as RegistrySettings
 from tunix_rt.rpc.channel import open_channel
@@ -64,6 +71,28 @@ def model(tiny_model: Path) -> EngineModel:
     return EngineModel(tiny_model, "digest-of-tiny")
 
 
+@pytest.fixture(scope="session")
+def adapted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Path]]:
+    """Two adapters of the tiny model: each alone in PEFT's layout, and merged as a run leaves it."""
+    return [_adapted(tiny_model, tmp_path_factory.mktemp(f"adapter-{seed}"), seed) for seed in (1, 2)]
+
+
+def _adapted(tiny_model: Path, folder: Path, seed: int) -> tuple[Path, Path]:
+    tuned = load_model(tiny_model)
+    add_lora(tuned, 4, alpha=8.0, rngs=nnx.Rngs(seed))
+    rng = np.random.default_rng(seed)
+    for projection in (part for layer in tuned.layers for part in (layer.q, layer.up, layer.down)):
+        projection.lora_b[...] = jnp.asarray(rng.normal(size=projection.lora_b.shape), jnp.float32)
+    merged = Path(shutil.copytree(tiny_model, folder / "merged"))
+    adapter = merged / "adapter"
+    adapter.mkdir()
+    save_file(export_lora(tuned), adapter / "adapter_model.safetensors")
+    write_json(adapter / "adapter_config.json", lora_config(tuned))
+    merge_lora(tuned)
+    save_model(tuned, merged)
+    return adapter, merged
+
+
 async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
     """Returns when the condition holds."""
     deadline = time.monotonic() + seconds
@@ -100,6 +129,7 @@ class Stack:
     evaluator: Any
     running: Running
     tiny_model: Path
+    work: Path
 
     eventually = staticmethod(eventually)
     failure_of = staticmethod(failure_of)
@@ -121,11 +151,11 @@ class Stack:
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         return [await self.upload(path.relative_to(folder).as_posix(), path.read_bytes()) for path in paths]
 
-    async def make_model(self) -> str:
+    async def make_model(self, folder: Path | None = None) -> str:
         version = await self.registry.CreateModelVersion(
             registry_service_pb2.CreateModelVersionRequest(
                 parent="models/tiny",
-                model_version={"files": await self.upload_folder(self.tiny_model)},
+                model_version={"files": await self.upload_folder(folder or self.tiny_model)},
                 request_id=str(uuid.uuid4()),
             )
         )
@@ -146,18 +176,20 @@ class Stack:
             made = await self.registry.SealDataset(registry_service_pb2.SealDatasetRequest(name=made.name))
         return made
 
-    async def enqueue_run(self, model: str, dataset: str) -> str:
-        spec = run_pb2.RunSpec(model=model, dataset=dataset, train_split="train")
+    async def enqueue_run(self, model: str, dataset: str, **tuning: Any) -> str:
+        spec = run_pb2.RunSpec(model=model, dataset=dataset, train_split="train", **tuning)
         job = job_service_pb2.Job(name="runs/", run=spec)
         queued = await self.jobs.EnqueueJob(job_service_pb2.EnqueueJobRequest(job=job))
         return str(queued.name)
 
-    async def succeed_run(self, name: str) -> None:
-        """Ends a queued run as a trainer would, with the tiny model as its weights."""
+    async def succeed_run(self, name: str, folder: Path | None = None) -> None:
+        """Ends a queued run as a trainer would, with the tiny model as its weights if no other is given."""
         claim = job_service_pb2.ClaimJobRequest(kind="run", worker="trainer")
         job = (await self.jobs.ClaimJob(claim)).job
         assert job.name == name
-        artifact = artifact_pb2.Artifact(kind="model", files=await self.upload_folder(self.tiny_model))
+        artifact = artifact_pb2.Artifact(
+            kind="model", files=await self.upload_folder(folder or self.tiny_model)
+        )
         made = await self.jobs.RecordArtifact(
             job_service_pb2.RecordArtifactRequest(name=name, attempt=job.status.attempt, artifact=artifact)
         )
@@ -223,6 +255,7 @@ async def stack(
             EvaluatorServiceStub(channel),
             running,
             tiny_model,
+            folder / "work",
         )
     await running.stop(0)
     await registry.stop(0)

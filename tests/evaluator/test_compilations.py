@@ -66,7 +66,7 @@ def test_a_busy_decoder_cannot_be_warmed_up(decoder: BatchDecoder) -> None:
 
 def test_the_end_of_a_request_tells_what_was_compiled(model: EngineModel) -> None:
     events: list[Event] = []
-    engine = Engine(events.append)
+    engine = Engine(events.append, memory_limit=10**12)
     engine.do(Load("a", "a", str(model.directory)))
     for name, stream in (("first", False), ("streamed", True)):
         items = tuple(Item(number, tokens=(5 + number, len(name))) for number in range(3))

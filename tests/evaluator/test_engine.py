@@ -13,6 +13,9 @@ import pytest
 from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
 from tunix_rt.evaluator.engine_process import ItemEvent
 from tunix_rt.evaluator.messages import Decoding, Finished, Item, ItemDone, ItemFailed, Text
+from tunix_rt.lm.decoding import smallest_batch_bytes
+from tunix_rt.lm.layout import weight_bytes
+from tunix_rt.lm.weights import load_config
 from tunix_rt.rpc.errors import FailedPrecondition, Reason, Unavailable
 
 # Programs are compiled here first, which takes its time beside other work.
@@ -109,15 +112,33 @@ async def test_a_broken_model_is_a_typed_error(
     with pytest.raises(FailedPrecondition) as caught:
         await generate(engine, EngineModel(tmp_path, "digest-of-nothing"), question(1))
     assert caught.value.reason is Reason.MODEL_INVALID
-    assert "tokenizer.json" in caught.value.message
+    assert "config.json" in caught.value.message
     assert engine.pid == before
 
 
-async def test_more_models_than_fit_take_turns(engine: EngineClient, model: EngineModel) -> None:
+async def test_more_models_than_fit_take_turns(model: EngineModel, compile_cache: Path) -> None:
+    config = load_config(model.directory)
+    limit = 3 * weight_bytes(config) + smallest_batch_bytes(config)  # two models, and the caches of both
+    settings = {"TUNIX_RT_COMPILE_CACHE": str(compile_cache), "TUNIX_RT_ENGINE_MEMORY_BYTES": str(limit)}
+    engine = EngineClient(settings)
     models = [EngineModel(model.directory, f"digest-{number}") for number in range(3)]
-    answers = await asyncio.gather(*(generate(engine, each, question(2)) for each in models))
-    assert len({str(outputs(events)) for events in answers}) == 1
-    assert outputs(await generate(engine, models[0], question(2))) == outputs(answers[0])
+    try:
+        answers = await asyncio.gather(*(generate(engine, each, question(2)) for each in models))
+        assert len({str(outputs(events)) for events in answers}) == 1
+        assert outputs(await generate(engine, models[0], question(2))) == outputs(answers[0])
+    finally:
+        await engine.stop()
+
+
+async def test_a_model_that_can_never_fit_is_a_typed_error(model: EngineModel) -> None:
+    engine = EngineClient({"TUNIX_RT_ENGINE_MEMORY_BYTES": "1000"})
+    try:
+        with pytest.raises(FailedPrecondition) as caught:
+            await generate(engine, model, question(1))
+    finally:
+        await engine.stop()
+    assert caught.value.reason is Reason.MODEL_TOO_LARGE
+    assert caught.value.metadata["limit_bytes"] == "1000"
 
 
 async def test_closing_a_generation_leaves_the_others_running(

@@ -95,3 +95,11 @@ def test_later_prompts_of_a_request_are_sorted_among_those_that_wait() -> None:
     scheduler.add("a", prompts("a", 2, 5), more=True)
     scheduler.add("a", [Prompt("a", 7, (1,) * 3)])
     assert numbers(scheduler.take(8)) == [("a", 1), ("a", 7), ("a", 0)]
+
+
+def test_a_prompt_that_does_not_fit_yet_is_not_overtaken() -> None:
+    scheduler = Scheduler()
+    scheduler.add("a", prompts("a", 3, 9))
+    assert scheduler.take(8, lambda taken: all(len(prompt.tokens) < 9 for prompt in taken)) == []
+    assert numbers(scheduler.take(8, lambda taken: len(taken) < 2)) == [("a", 1)]
+    assert numbers(scheduler.take(8)) == [("a", 0)]

@@ -3,7 +3,7 @@ import pytest
 from tunix_rt.lm.decoding import BatchDecoder, Progress
 from tunix_rt.lm.generate import Generator
 from tunix_rt.lm.model import Decoder
-from tunix_rt.lm.packing import Request, packs
+from tunix_rt.lm.packing import Request
 
 PROMPTS = ([3, 4, 5], [40, 41], [60, 7, 9, 11])
 NEW = 24
@@ -74,6 +74,11 @@ def test_more_requests_than_fit_are_refused_and_none_starts(decoder) -> None:
     assert decoder.running == 0
 
 
-def test_prompts_are_packed_into_as_few_groups_as_first_fit_needs() -> None:
-    assert packs([30, 200, 70, 100, 5], room=105) == [[1], [3, 4], [2, 0]]
-    assert packs([], room=105) == []
+def test_a_cancelled_request_leaves_those_that_shared_its_prompt_alone(decoder, expected) -> None:
+    first, second = decoder.prefill([Request(PROMPTS[0], NEW)] * 2)
+    decoder.cancel(first.handle)
+    tokens = list(second.tokens)
+    while decoder.running:
+        (progress,) = decoder.step_segment()
+        tokens += progress.tokens
+    assert tuple(tokens) == expected[0]

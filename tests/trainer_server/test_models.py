@@ -48,3 +48,8 @@ async def test_what_does_not_exist_is_named(registry: Any) -> None:
         await resolve_subject(registry.stub, "runs/none")
     with pytest.raises(InvalidArgument, match="subject"):
         await resolve_subject(registry.stub, "/tmp/model")
+
+
+async def test_only_a_run_that_trained_an_adapter_has_a_base(bench: Any, spec: RunSpec) -> None:
+    finished = await bench.run_until(await bench.queue(spec))
+    assert (await resolve_subject(bench.registry.stub, finished.name)).base is None

@@ -25,18 +25,32 @@ if TYPE_CHECKING:
 _MAX_LINEAGE = 100
 
 
+ADAPTER_FOLDER = "adapter"
+_ADAPTER_FILES = {f"{ADAPTER_FOLDER}/adapter_config.json", f"{ADAPTER_FOLDER}/adapter_model.safetensors"}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The files of a model directory, and their digest."""
+
+    files: tuple[File, ...]
+    digest: str
+
+
 @dataclass(frozen=True)
 class Subject:
     """Weights with a name: their files, the digest of these, and the runs that trained them.
 
-    `training_runs` begins with the latest run and follows the base models back
-    to the import; it is empty for imported weights.
+    `training_runs` begins with the latest run and follows the base models back to the import; it is
+    empty for imported weights. `base` is what the latest run began with, where it has trained an adapter
+    that lies among the files: base and adapter together are the same model.
     """
 
     name: str
     files: tuple[File, ...]
     digest: str
     training_runs: tuple[Run, ...]
+    base: Weights | None = None
 
 
 async def resolve_subject(registry: RegistryStub, name: str) -> Subject:
@@ -51,7 +65,7 @@ async def resolve_subject(registry: RegistryStub, name: str) -> Subject:
     calls: Any = registry
     if matches(name, MODEL_VERSION):
         version = await _get_version(calls, name)
-        return Subject(name, tuple(version.files), version.digest, await _lineage(calls, version.run))
+        return await _subject(calls, name, Weights(tuple(version.files), version.digest), version.run)
     run = await _get_run(calls, name)
     if run.status.state != JobState.JOB_STATE_SUCCEEDED or not run.model_artifact:
         state = JobState.Name(run.status.state)
@@ -63,21 +77,38 @@ async def resolve_subject(registry: RegistryStub, name: str) -> Subject:
         )
     request = registry_pb.GetArtifactRequest(name=run.model_artifact)
     artifact = await answer(calls.GetArtifact(request, timeout=CALL_SECONDS))
-    return Subject(name, tuple(artifact.files), artifact.digest, await _lineage(calls, name))
+    return await _subject(calls, name, Weights(tuple(artifact.files), artifact.digest), name)
 
 
-async def cached_model(blobs: Blobs, subject: Subject, work: Path) -> Path:
-    """The directory with the weights of a subject, `{work}/models/{digest}`, fetched if need be."""
-    return await fetch_files(blobs, subject.files, work / "models" / subject.digest)
+async def cached_model(blobs: Blobs, weights: Subject | Weights, work: Path) -> Path:
+    """The directory with the files of some weights, `{work}/models/{digest}`, fetched if need be."""
+    return await fetch_files(blobs, weights.files, work / "models" / weights.digest)
 
 
-async def _lineage(calls: Any, run_name: str) -> tuple[Run, ...]:
+async def cached_adapter(blobs: Blobs, subject: Subject, work: Path) -> Path:
+    """The directory of a subject's adapter alone, in PEFT's layout, fetched if need be."""
+    files = [file for file in subject.files if file.path in _ADAPTER_FILES]
+    return await fetch_files(blobs, files, work / "adapters" / subject.digest) / ADAPTER_FOLDER
+
+
+async def _subject(calls: Any, name: str, weights: Weights, run_name: str) -> Subject:
+    """A subject with the runs behind it, and the base of its adapter if it has one."""
     runs: list[Run] = []
+    base: Weights | None = None
     while run_name and len(runs) < _MAX_LINEAGE:
         run = await _get_run(calls, run_name)
+        version = await _get_version(calls, run.spec.model)
+        if not runs and _is_adapter_of(run, weights):
+            base = Weights(tuple(version.files), version.digest)
         runs.append(run)
-        run_name = (await _get_version(calls, run.spec.model)).run
-    return tuple(runs)
+        run_name = version.run
+    return Subject(name, weights.files, weights.digest, tuple(runs), base)
+
+
+def _is_adapter_of(run: Run, weights: Weights) -> bool:
+    """Whether the weights are what the run has made, as an adapter."""
+    tuned = run.spec.WhichOneof("tuning") == "lora" and run.weights_digest == weights.digest
+    return tuned and {file.path for file in weights.files} >= _ADAPTER_FILES
 
 
 async def _get_run(calls: Any, name: str) -> Run:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tunix_rt.lm.batch_shapes import SMALLEST_CAPACITY, capacities, capacity_for, shapes_between
+from tunix_rt.lm.batch_shapes import SMALLEST_CAPACITY, Shape, capacities, capacity_for, shapes_between
+from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.decoding_steps import (
     NO_TOKEN,
     Packed,
@@ -19,9 +20,11 @@ from tunix_rt.lm.decoding_steps import (
     empty_rows,
     prefill,
     reshape_rows,
+    rows_bytes,
 )
 from tunix_rt.lm.model import Decoder, KeysValues
-from tunix_rt.lm.packing import Request, pack, packed_lengths, packs
+from tunix_rt.lm.packing import Request, pack, packed_lengths
+from tunix_rt.lm.sharing import Layout, layouts
 
 OUTPUT_VERSION = 1  # goes up with every change after which a request may have another output
 BATCH_SIZES = (1, 8, 32)
@@ -48,6 +51,11 @@ class _Running:
     handle: int
     length: int
     left: int
+
+
+def smallest_batch_bytes(config: ModelConfig) -> int:
+    """The memory of the batch that a decoder holds while nothing runs."""
+    return rows_bytes(config, BATCH_SIZES[0], SMALLEST_CAPACITY)
 
 
 class BatchDecoder:
@@ -103,8 +111,9 @@ class BatchDecoder:
             needs = [len(each.prompt) + min(self._steps, each.max_new_tokens) for each in requests]
             self._fit(rows=self.running + len(requests), length=max([*needs, *self._needs()]))
         progress: dict[int, Progress] = {}
-        for group in packs([len(request.prompt) for request in requests], room=self._pack_tokens):
-            first = self._prefill_group([requests[index] for index in group])
+        for layout in layouts([request.prompt for request in requests], room=self._pack_tokens):
+            group = [index for index, _ in layout.prompts]
+            first = self._prefill_group(layout, [requests[index] for index in group])
             progress |= zip(group, first, strict=True)
         return [progress[index] for index in range(len(requests))]
 
@@ -123,6 +132,24 @@ class BatchDecoder:
         highest = max(request.prompt)
         if highest >= self._config.vocab_size or min(request.prompt) < 0:
             raise ValueError(f"The prompt has a token outside the vocabulary of {self._config.vocab_size}.")
+
+    def batch_bytes(self, requests: Sequence[Request] = ()) -> int:
+        """The memory of a batch that holds the running requests and these until the last of them ends."""
+        ends = [row.length + row.left for row in self._running if row is not None]
+        ends += [len(request.prompt) + request.max_new_tokens for request in requests]
+        size, capacity = self._shape(max(len(ends), 1), max(ends, default=1))
+        return rows_bytes(self._config, size, capacity)
+
+    def request_bytes(self, request: Request) -> int:
+        """The memory of a batch that holds this request alone until it ends."""
+        return rows_bytes(self._config, *self._shape(1, len(request.prompt) + request.max_new_tokens))
+
+    def shrink(self) -> None:
+        """Give the memory of the batch back, but for the smallest, where nothing runs."""
+        smallest = (self._batch_sizes[0], SMALLEST_CAPACITY)
+        if not self.running and (len(self._running), self._capacity) != smallest:
+            self._running, self._capacity = [None] * smallest[0], smallest[1]
+            self._rows = empty_rows(self._config, smallest[0], capacity=smallest[1])
 
     def step_segment(self) -> list[Progress]:
         """Up to `segment_steps` more tokens for each running request; nothing if none runs."""
@@ -153,7 +180,11 @@ class BatchDecoder:
                 for size in sizes:
                     self._fit(rows=size, length=capacity)
         prompts = [(0,) * length for length in packed_lengths(max(longest, self._pack_tokens))]
-        read = [self._read([Request(prompt, 1)], [0]) for prompt in prompts]
+        read = [
+            self._read(layout, [Request(prompt, 1)], [0])
+            for prompt in prompts
+            for layout in layouts([prompt], room=len(prompt))
+        ]
         for size in self._batch_sizes:
             for capacity in [*steps, *reversed(steps)]:
                 self._fit(rows=size, length=capacity)
@@ -174,10 +205,10 @@ class BatchDecoder:
                 self._running[slot] = None
                 self._rows = self._rows._replace(active=self._rows.active.at[slot].set(False))
 
-    def _prefill_group(self, group: Sequence[Request]) -> list[Progress]:
+    def _prefill_group(self, layout: Layout, group: Sequence[Request]) -> list[Progress]:
         vacant = [slot for slot, row in enumerate(self._running) if row is None]
         slots = vacant[: len(group)]
-        first = self._admit(self._read(group, slots))
+        first = self._admit(self._read(layout, group, slots))
         progress = []
         for slot, request, token in zip(slots, group, np.asarray(first).tolist(), strict=False):
             self._handles += 1
@@ -185,8 +216,8 @@ class BatchDecoder:
             progress.append(self._advance(slot, [token]))
         return progress
 
-    def _read(self, group: Sequence[Request], slots: Sequence[int]) -> _Read:
-        packed = pack(group, slots, most=self._batch_sizes[-1])
+    def _read(self, layout: Layout, group: Sequence[Request], slots: Sequence[int]) -> _Read:
+        packed = pack(layout, group, slots, most=self._batch_sizes[-1])
         return packed, *prefill(self._graph, self._state, packed)
 
     def _admit(self, read: _Read) -> jax.Array:
@@ -213,8 +244,7 @@ class BatchDecoder:
 
     def _fit(self, *, rows: int, length: int) -> None:
         """Give the device batch the smallest shape that holds `rows` requests of `length` tokens."""
-        size = next(size for size in self._batch_sizes if size >= rows)
-        for shape in shapes_between((len(self._running), self._capacity), (size, capacity_for(length))):
+        for shape in shapes_between((len(self._running), self._capacity), self._shape(rows, length)):
             self._reshape(*shape)
 
     def _reshape(self, size: int, capacity: int) -> None:
@@ -224,3 +254,7 @@ class BatchDecoder:
         self._rows = reshape_rows(self._rows, jnp.asarray(index), jnp.int32(len(kept)), capacity=capacity)
         self._running = [self._running[slot] for slot in kept] + [None] * (size - len(kept))
         self._capacity = capacity
+
+    def _shape(self, rows: int, length: int) -> Shape:
+        """The smallest batch size and capacity for `rows` requests of `length` tokens."""
+        return next(size for size in self._batch_sizes if size >= rows), capacity_for(length)

@@ -1,6 +1,6 @@
 """The compiled programs of batched decoding: prefill, a segment of steps, a change of shape."""
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -37,17 +37,25 @@ Carry = tuple[jax.Array, Rows, jax.Array]
 
 
 class Packed(NamedTuple):
-    """Prompts laid end to end, and the rows they go to.
+    """Segments of prompts laid end to end, and the rows they go to.
 
-    tokens, positions and segments have shape (1, length); the others (prompts,), of which the first
-    `number` are used. `slots` of the unused ones lie outside every batch.
+    tokens, positions, segments and after have shape (1, length): `segments` numbers the segments from 1,
+    0 is padding, and `after` is the segment that a token's own continues, -1 for none. The others have
+    (prompts,), of which the first `number` are used; `slots` of the unused ones lie outside every batch.
+    A prompt is the first `shared_lengths` tokens of segment `shared`, at `shared_starts`, and segment
+    `own`, at `starts`; without a shared one `shared` is `own`.
     """
 
     tokens: jax.Array
     positions: jax.Array
     segments: jax.Array
+    after: jax.Array
     starts: jax.Array
     lengths: jax.Array
+    shared_starts: jax.Array
+    shared_lengths: jax.Array
+    own: jax.Array
+    shared: jax.Array
     slots: jax.Array
     left: jax.Array
     draws: Draws
@@ -69,6 +77,13 @@ def empty_rows(config: ModelConfig, rows: int, *, capacity: int) -> Rows:
     return Rows(cache, zero[4], zero[5], zero[6], zero[7], jnp.zeros(rows, bool), draws, seen)
 
 
+@lru_cache(maxsize=1024)
+def rows_bytes(config: ModelConfig, rows: int, capacity: int) -> int:
+    """The memory of a batch of this shape; makes no array."""
+    shapes = jax.eval_shape(lambda: empty_rows(config, rows, capacity=capacity))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+
+
 @partial(jax.jit, static_argnames=("graph",))
 def prefill(graph: Any, state: Any, packed: Packed) -> tuple[list[KeysValues], jax.Array, jax.Array]:
     """Read new prompts: each layer's keys and values (1, length, …), first tokens, and tokens seen.
@@ -76,11 +91,12 @@ def prefill(graph: Any, state: Any, packed: Packed) -> tuple[list[KeysValues], j
     One packed sequence, and no batch: the program depends on the packed length alone.
     """
     model: Decoder = nnx.merge(graph, state)
-    hidden, fresh = model.hidden_and_cache(packed.tokens, packed.positions, packed.segments)
-    logits = model.logits(hidden[packed.starts + packed.lengths - 1])
-    prompts = packed.slots.shape[0]
-    owner = jnp.where(packed.segments > 0, packed.segments - 1, prompts)[0]
-    seen = jnp.zeros(logits.shape, bool).at[owner, packed.tokens[0]].set(True, mode="drop")
+    hidden, fresh = model.hidden_and_cache(packed.tokens, packed.positions, packed.segments, packed.after)
+    ends = packed.starts + packed.lengths - packed.shared_lengths - 1
+    logits = model.logits(hidden[ends])
+    prompts, vocabulary = logits.shape
+    stands = jnp.zeros((2 * prompts + 1, vocabulary), bool).at[packed.segments[0], packed.tokens[0]].set(True)
+    seen = stands[packed.own] | stands[packed.shared]
     logits = penalise(logits, seen, packed.draws.repetition_penalty)
     first = pick_tokens(logits, packed.draws, jnp.zeros_like(packed.slots))
     return fresh, first, seen.at[jnp.arange(prompts), first].set(True)
@@ -177,18 +193,20 @@ def _is_stop(tokens: jax.Array, eos: jax.Array) -> jax.Array:
 
 
 def _store(cache: list[KeysValues], fresh: list[KeysValues], packed: Packed) -> list[KeysValues]:
-    """Copy each prompt's keys and values to the start of its row.
+    """Copy each prompt's keys and values, the shared ones first, to the start of its row.
 
     A whole window is copied; what lies past the prompt is overwritten before it is ever seen.
     """
     window = min(packed.tokens.shape[1], cache[0][1].shape[2])
-    fresh = jax.tree.map(lambda new: jnp.pad(new[0], ((0, window), (0, 0), (0, 0))), fresh)
+    places = jnp.arange(window)
 
     def copy(index: jax.Array, cache: list[KeysValues]) -> list[KeysValues]:
-        start, slot = packed.starts[index], packed.slots[index]
+        slot, shared = packed.slots[index], packed.shared_lengths[index]
+        inside = packed.shared_starts[index] + places
+        source = jnp.where(places < shared, inside, packed.starts[index] - shared + places)
 
         def put(old: jax.Array, new: jax.Array, order: tuple[int, int, int]) -> jax.Array:
-            part = jax.lax.dynamic_slice_in_dim(new, start, window, axis=0)
+            part = jnp.take(new[0], source, axis=0, mode="clip")
             return jax.lax.dynamic_update_slice(old, part.transpose(order)[None], (slot, 0, 0, 0))
 
         return [

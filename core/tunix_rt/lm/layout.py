@@ -46,6 +46,11 @@ def parameter_count(config: ModelConfig) -> int:
     return count
 
 
+def weight_bytes(config: ModelConfig) -> int:
+    """The memory of the parameters as a decoder holds them, in float32."""
+    return 4 * parameter_count(config)
+
+
 def check_tensors(config: ModelConfig, found: Mapping[str, tuple[int, ...]], *, source: str) -> None:
     """Raise ModelError that names every missing, unknown and wrongly shaped tensor."""
     expected = tensor_shapes(config)

@@ -109,14 +109,21 @@ class Decoder(nnx.Module):
         return self.norm(x)
 
     def hidden_and_cache(
-        self, tokens: jax.Array, positions: jax.Array, segments: jax.Array
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        segments: jax.Array,
+        after: jax.Array | None = None,
     ) -> tuple[jax.Array, list[KeysValues]]:
-        """As `hidden`, with each layer's keys and values (B, T, kv_heads, head_dim)."""
+        """As `hidden`, with each layer's keys and values (B, T, kv_heads, head_dim).
+
+        A token also sees the earlier tokens of segment `after` (B, T), where one is given.
+        """
         x, table = self._start(tokens, positions)
         cache = []
         for layer in self.layers:
             q, k, v = layer.project(x, table, tokens.shape)
-            x = layer.finish(x, causal_attention(q, k, v, segments=segments))
+            x = layer.finish(x, causal_attention(q, k, v, segments=segments, after=after))
             cache.append((k, v))
         return self.norm(x), cache
 

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 import jax
 
+from tunix_rt.evaluator.memory import NoRoomError, TooLargeError, memory_limit, size_text
 from tunix_rt.evaluator.messages import (
     Alive,
     Cancel,
@@ -33,8 +34,8 @@ from tunix_rt.evaluator.messages import (
     decode_command,
     encode,
 )
+from tunix_rt.evaluator.models import Residents
 from tunix_rt.evaluator.output_cache import OutputCache
-from tunix_rt.evaluator.residents import NoRoomError, Residents
 from tunix_rt.evaluator.standard_streams import take_standard_streams
 from tunix_rt.lm.compile_cache import use_compile_cache
 from tunix_rt.lm.errors import ModelError
@@ -43,19 +44,15 @@ from tunix_rt.lm.errors import ModelError
 class Engine:
     """Does the commands, and one round of decoding after another while there is work.
 
-    `send` takes events. A command for which no model can be given up yet waits. Without `outputs`, none
-    is reused.
+    `send` takes events; weights and caches take at most `memory_limit` bytes. A command waits while the
+    models in use leave its model no room. Without `outputs`, none is reused.
     """
 
     def __init__(
-        self,
-        send: Callable[[Event], None],
-        *,
-        resident_limit: int = 2,
-        outputs: OutputCache | None = None,
+        self, send: Callable[[Event], None], *, memory_limit: int, outputs: OutputCache | None = None
     ) -> None:
         self._send = send
-        self._residents = Residents(resident_limit, outputs)
+        self._residents = Residents(memory_limit, outputs)
         self._deferred: deque[Command] = deque()
 
     @property
@@ -64,7 +61,7 @@ class Engine:
         return self._residents.busy
 
     def do(self, command: Command) -> None:
-        """Does a command, or keeps it until there is room for its model."""
+        """Does a command, or keeps it until there is room for it."""
         if isinstance(command, Cancel):
             self._deferred = deque(each for each in self._deferred if each.request != command.request)
             self._residents.cancel(command.request)
@@ -85,12 +82,14 @@ class Engine:
     def _try(self, command: Load | Generate) -> None:
         try:
             if isinstance(command, Load):
-                seconds = self._residents.load(command.digest, command.directory)
+                seconds = self._residents.load(command)
                 self._send(Loaded(command.request, seconds))
             else:
                 self._generate(command)
         except NoRoomError:
             self._deferred.append(command)
+        except TooLargeError as error:
+            self._send(Failed(command.request, "MODEL_TOO_LARGE", str(error), error.figures))
         except ModelError as error:
             self._residents.cancel(command.request)  # what it has sent before
             self._send(Failed(command.request, "MODEL_INVALID", str(error)))
@@ -102,7 +101,9 @@ class Engine:
 
 def run(commands: queue.SimpleQueue[Command | None], send: Callable[[Event], None]) -> None:
     """Works until None stands in the queue."""
-    engine = Engine(send, outputs=_output_cache())
+    limit = memory_limit(os.environ)
+    print(f"models may take {size_text(limit)} of memory")  # noqa: T201
+    engine = Engine(send, memory_limit=limit, outputs=_output_cache())
     told = 0.0
     while True:
         try:

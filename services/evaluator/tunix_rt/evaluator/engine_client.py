@@ -30,10 +30,16 @@ SILENCE_SECONDS = 900.0  # loading and compiling are silent, and a large program
 
 @dataclass(frozen=True)
 class EngineModel:
-    """Weights for the engine: a directory in Hugging Face layout and the digest of its files."""
+    """Weights for the engine: a directory in Hugging Face layout and the digest of its files.
+
+    With `adapter`, a directory in PEFT's layout, `digest` is that of the two together and `base` that of
+    `directory`.
+    """
 
     directory: Path
     digest: str
+    base: str = ""
+    adapter: Path | None = None
 
 
 class EngineClient:
@@ -78,7 +84,8 @@ class EngineClient:
         request = f"r{next(self._numbers)}"
         events = process.open(request)
         try:
-            process.send(Load(request, model.digest, str(model.directory)))
+            adapter = str(model.adapter) if model.adapter else ""
+            process.send(Load(request, model.digest, str(model.directory), model.base, adapter))
             parts, more, open_items = chunks(items), True, 0
             part: tuple[Item, ...] = ()
             while True:
@@ -120,6 +127,6 @@ class EngineClient:
 
 
 def _error(event: Failed) -> ApiError:
-    if event.reason == Reason.MODEL_INVALID:
-        return FailedPrecondition(Reason.MODEL_INVALID, event.message)
+    if event.reason in (Reason.MODEL_INVALID, Reason.MODEL_TOO_LARGE):
+        return FailedPrecondition(Reason(event.reason), event.message, event.figures)
     return Internal(Reason.INTERNAL, event.message, {"reason": event.reason})

@@ -23,6 +23,7 @@ from tunix_rt.evaluator.subjects import (
     DatasetStore,
     contaminated_count,
     contamination,
+    engine_model,
     refuse_contamination,
     require_examples,
     require_split,
@@ -30,7 +31,7 @@ from tunix_rt.evaluator.subjects import (
 )
 from tunix_rt.evaluator.summary import summarise
 from tunix_rt.jobs.evaluation_spec import DEFAULT_EXAMPLE_SPLIT, is_imported
-from tunix_rt.jobs.models import Subject, cached_model, resolve_subject
+from tunix_rt.jobs.models import Subject, resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store, persist
 from tunix_rt.jobs.worker import ClaimedJob
 from tunix_rt.rpc.errors import FailedPrecondition, Reason
@@ -174,10 +175,7 @@ class Evaluator:
             items = _items(task, recorder, scores)
             first = next(items, None)
             if first:
-                directory = await self._patiently(
-                    claimed, lambda: cached_model(self.blobs, subject, self.work)
-                )
-                model = EngineModel(directory, subject.digest)
+                model = await self._patiently(claimed, lambda: engine_model(self.blobs, subject, self.work))
                 rate = await self._generate(model, chain((first,), items), task, recorder, scores)
         return [scores[place] for place in sorted(scores)], rate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -42,11 +42,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Load:
-    """To the engine: the model of this digest lies in this directory; load it."""
+    """To the engine: the model of this digest lies in this directory; load it.
+
+    With `adapter`, a directory in PEFT's layout, the model is the adapter on the weights of `directory`,
+    whose digest is `base`: models with one base hold it once.
+    """
 
     request: str
     digest: str
     directory: str
+    base: str = ""
+    adapter: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,11 +159,15 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """From the engine: the request cannot be done; `reason` is one of the API's."""
+    """From the engine: the request cannot be done; `reason` is one of the API's.
+
+    `figures` are the numbers of the message, by name.
+    """
 
     request: str
     reason: str
     message: str
+    figures: Mapping[str, int] = field(default_factory=dict)
 
 
 Command = Load | Generate | Cancel

@@ -1,33 +1,27 @@
-"""The models that the engine holds in memory, and the decoding of each."""
+"""A model in memory, and the decoding of its requests."""
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import jax
 
 from tunix_rt.evaluator.compilations import Compilations
+from tunix_rt.evaluator.memory import NoRoomError, size_text
 from tunix_rt.evaluator.messages import Decoding, Event, Finished, Generate, Item, ItemDone, ItemFailed, Text
 from tunix_rt.evaluator.output_cache import Output, OutputCache, output_key
 from tunix_rt.evaluator.scheduler import Prompt, Scheduler
 from tunix_rt.evaluator.stop_texts import StoppedText, ends_in_reasoning
 from tunix_rt.lm.decoding import OUTPUT_VERSION, BatchDecoder, Progress
-from tunix_rt.lm.errors import ModelError
+from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.packing import Request
 from tunix_rt.lm.render import render_prompt
 from tunix_rt.lm.sampling import Sampling
 from tunix_rt.lm.tokenizer import Tokenizer
-from tunix_rt.lm.weights import load_model
 
 _TAIL_TOKENS = 32  # enough to hold a tag that opens reasoning
-
-
-class NoRoomError(Exception):
-    """Every model in memory is in use."""
 
 
 @dataclass
@@ -36,6 +30,7 @@ class _Job:
 
     decoding: Decoding
     stream: bool
+    longest_bytes: int
     compiled: int
     tokens: int = 0
     seconds: float = 0.0
@@ -51,15 +46,28 @@ class _Row:
 
 
 class Resident:
-    """A model in memory with the requests that use it."""
+    """A model in memory with the requests that use it.
+
+    `room` makes room for a batch of some bytes in place of the present one, and tells whether there is;
+    `most` is the largest batch for which there can ever be room. Without `outputs`, none is reused.
+    """
 
     def __init__(
-        self, directory: Path, *, compilations: Compilations, outputs: OutputCache | None = None
+        self,
+        model: Decoder,
+        tokenizer: Tokenizer,
+        *,
+        compilations: Compilations,
+        room: Callable[[int], bool],
+        most: int,
+        outputs: OutputCache | None = None,
     ) -> None:
-        self._tokenizer = Tokenizer.load(directory)
-        self._decoder = BatchDecoder(load_model(directory), eos_ids=self._tokenizer.eos_ids)
+        self._tokenizer = tokenizer
+        self._decoder = BatchDecoder(model, eos_ids=tokenizer.eos_ids)
         self._scheduler = Scheduler()
         self._compilations = compilations
+        self._room = room
+        self._most = most
         self._outputs = outputs
         self._engine = f"{OUTPUT_VERSION}, jax {jax.__version__}, {jax.devices()[0].device_kind}"
         self._made: dict[bytes, Output] = {}
@@ -76,28 +84,36 @@ class Resident:
         """Whether a prompt waits or runs; a request may also wait for its other items."""
         return self._scheduler.working
 
-    def add(self, command: Generate) -> Iterator[Event]:
+    @property
+    def batch_bytes(self) -> int:
+        """The memory of the rows until they end, and never less than the longest prompt needs alone."""
+        return max([self._decoder.batch_bytes(), *(job.longest_bytes for job in self._jobs.values())])
+
+    def add(self, command: Generate) -> list[Event]:
         """Queues the items; tells of those that cannot be run, and of those whose output is known.
 
-        Raises ModelError if the model has no chat template or it refuses the messages.
+        Raises ModelError if the model has no chat template or it refuses the messages, and NoRoomError
+        while other models leave no room for the longest of the items.
         """
-        prompts = []
+        prompts, events, longest = [], list[Event](), 0
         for item in command.items:
             prompt = self._prompt(item, command)
             try:
-                self._decoder.check(_request(prompt, command.decoding))
+                longest = max(longest, self._check(_request(prompt, command.decoding)))
                 prompts.append(prompt)
             except ValueError as error:
-                yield ItemFailed(command.request, item.number, str(error), item.sample)
+                events.append(ItemFailed(command.request, item.number, str(error), item.sample))
         known = self._outputs.get(prompt.key for prompt in prompts if prompt.key) if self._outputs else {}
-        for prompt in prompts:
-            if prompt.key in known:
-                yield _done(prompt, known[prompt.key], cached=True)
-        if command.request not in self._jobs:
-            self._jobs[command.request] = _Job(command.decoding, command.stream, self._compilations.count)
+        events += [_done(each, known[each.key], cached=True) for each in prompts if each.key in known]
         rest = [prompt for prompt in prompts if prompt.key not in known]
+        if rest and not self._room(max(longest, self.batch_bytes)):
+            raise NoRoomError
+        fresh = _Job(command.decoding, command.stream, 0, self._compilations.count)
+        job = self._jobs.setdefault(command.request, fresh)
+        job.longest_bytes = max(job.longest_bytes, longest)
         if self._scheduler.add(command.request, rest, more=command.more):
-            yield self._finish(command.request)
+            events.append(self._finish(command.request))
+        return events
 
     def cancel(self, request: str) -> None:
         """Stops the rows of a request and forgets it."""
@@ -106,6 +122,7 @@ class Resident:
         for handle in [key for key, row in self._rows.items() if row.prompt.request == request]:
             self._decoder.cancel(handle)
             del self._rows[handle]
+        self._rest()
 
     def round(self) -> Iterator[Event]:
         """Fills the free rows, decodes one segment, and tells what has come of it."""
@@ -123,14 +140,37 @@ class Resident:
         if self._outputs:
             self._outputs.put(self._made)
             self._made = {}
+        self._rest()
 
     def _admit(self, now: float) -> list[Progress]:
-        prompts = self._scheduler.take(self._decoder.free)
-        requests = [_request(prompt, self._jobs[prompt.request].decoding) for prompt in prompts]
-        progress = self._decoder.prefill(requests)
+        prompts = self._scheduler.take(self._decoder.free, self._fits)
+        progress = self._decoder.prefill(self._requests(prompts))
         for prompt, first in zip(prompts, progress, strict=True):
             self._rows[first.handle] = _Row(prompt, self._text(prompt), now)
         return progress
+
+    def _fits(self, prompts: Sequence[Prompt]) -> bool:
+        return self._room(self._decoder.batch_bytes(self._requests(prompts)))
+
+    def _requests(self, prompts: Sequence[Prompt]) -> list[Request]:
+        return [_request(prompt, self._jobs[prompt.request].decoding) for prompt in prompts]
+
+    def _check(self, request: Request) -> int:
+        """The memory that a request needs alone. Raises ValueError for one that cannot be run."""
+        self._decoder.check(request)
+        needed = self._decoder.request_bytes(request)
+        if needed > self._most:
+            raise ValueError(
+                f"The prompt's {len(request.prompt)} tokens and max_tokens {request.max_new_tokens} need a "
+                f"cache of {size_text(needed)}, but beside the weights there is room for "
+                f"{size_text(self._most)}. Shorten one of them, or set TUNIX_RT_ENGINE_MEMORY higher."
+            )
+        return needed
+
+    def _rest(self) -> None:
+        """Gives the memory of the rows back where nothing is left to do."""
+        if not self.busy:
+            self._decoder.shrink()
 
     def _text(self, prompt: Prompt) -> StoppedText:
         decode, stop = self._tokenizer.decode, self._jobs[prompt.request].decoding.stop
@@ -179,61 +219,6 @@ class Resident:
                 engine=self._engine,
             )
         return Prompt(command.request, item.number, tokens, item.sample, key)
-
-
-class Residents:
-    """At most `limit` models by digest; the one that was used least recently is given up first."""
-
-    def __init__(self, limit: int, outputs: OutputCache | None = None) -> None:
-        self._limit = limit
-        self._outputs = outputs
-        self._models: OrderedDict[str, Resident] = OrderedDict()
-        self._directories: dict[str, str] = {}
-        self._compilations = Compilations()
-
-    @property
-    def busy(self) -> bool:
-        """Whether any model has work."""
-        return any(model.working for model in self._models.values())
-
-    def load(self, digest: str, directory: str) -> float:
-        """Takes a model into memory; returns the seconds that it took, 0 if it was there.
-
-        Raises ModelError, and NoRoomError while every model in memory is in use.
-        """
-        self._directories[digest] = directory
-        started = time.monotonic()
-        if digest in self._models:
-            self._models.move_to_end(digest)
-            return 0.0
-        self._make_room()
-        self._models[digest] = Resident(
-            Path(directory), compilations=self._compilations, outputs=self._outputs
-        )
-        return round(time.monotonic() - started, 3)
-
-    def get(self, digest: str) -> Resident:
-        """The model of a digest that `load` has named, loaded again if it was given up."""
-        if digest not in self._directories:
-            raise ModelError(digest, "was never loaded.", remedy="Send Load before Generate.")
-        self.load(digest, self._directories[digest])
-        return self._models[digest]
-
-    def working(self) -> list[Resident]:
-        """The models that have work."""
-        return [model for model in self._models.values() if model.working]
-
-    def cancel(self, request: str) -> None:
-        """Stops a request, whichever model it uses."""
-        for model in self._models.values():
-            model.cancel(request)
-
-    def _make_room(self) -> None:
-        while len(self._models) >= self._limit:
-            idle = next((digest for digest, model in self._models.items() if not model.busy), None)
-            if idle is None:
-                raise NoRoomError
-            del self._models[idle]
 
 
 def _done(prompt: Prompt, output: Output, *, cached: bool = False) -> ItemDone:

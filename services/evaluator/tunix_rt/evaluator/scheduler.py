@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 
@@ -64,14 +64,19 @@ class Scheduler:
         line.waiting = deque(ordered)
         return self._ended(request)
 
-    def take(self, free: int) -> list[Prompt]:
-        """Takes at most `free` prompts, which run from now on."""
+    def take(self, free: int, fits: Callable[[Sequence[Prompt]], bool] | None = None) -> list[Prompt]:
+        """Takes at most `free` prompts, which run from now on; one with which they do not fit ends it.
+
+        A prompt that has to wait for memory is not overtaken.
+        """
         taken: list[Prompt] = []
         while len(taken) < free:
             ready = [line for line in self._lines.values() if line.waiting]
             if not ready:
                 break
             line = min(ready, key=lambda each: each.running)
+            if fits and not fits([*taken, line.waiting[0]]):
+                break
             line.running += 1
             taken.append(line.waiting.popleft())
         return taken

@@ -16,15 +16,15 @@ from tunix_rt.answers.score import ItemOutcome
 from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.blobs.open import open_blobs
 from tunix_rt.evaluator import results, spec, summary
-from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
+from tunix_rt.evaluator.engine_client import EngineClient
 from tunix_rt.evaluator.evaluation import Evaluator
 from tunix_rt.evaluator.messages import Item, ItemDone, ItemFailed, Text
 from tunix_rt.evaluator.prediction_stream import PredictionStreams
 from tunix_rt.evaluator.scorer import Scorer
 from tunix_rt.evaluator.settings import Settings
-from tunix_rt.evaluator.subjects import DatasetStore, require_examples, require_split
+from tunix_rt.evaluator.subjects import DatasetStore, engine_model, require_examples, require_split
 from tunix_rt.jobs.evaluation_spec import complete_decoding
-from tunix_rt.jobs.models import cached_model, resolve_subject
+from tunix_rt.jobs.models import resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer
 from tunix_rt.jobs.worker import Worker
 from tunix_rt.rpc.channel import new_request_id, open_channel
@@ -91,12 +91,11 @@ class EvaluatorServicer(EvaluatorServiceServicer):
         """Streams text as it appears; the end of the call stops the rows in the engine."""
         spec.check_generate(request)
         subject = await resolve_subject(self._registry, request.subject)
-        directory = await cached_model(self._blobs, subject, self._work)
+        model = await engine_model(self._blobs, subject, self._work)
         items = [
             Item(index, messages=_messages(prompt, request)) for index, prompt in enumerate(request.prompts)
         ]
         decoding = spec.engine_decoding(complete_decoding(request.decoding))
-        model = EngineModel(directory, subject.digest)
         async with aclosing(self._engine.generate(model, items, decoding=decoding, stream=True)) as events:
             async for event in events:
                 if isinstance(event, ItemFailed):
@@ -183,6 +182,8 @@ def _engine_environment(settings: Settings) -> dict[str, str]:
     if settings.output_cache_bytes:
         environment["TUNIX_RT_OUTPUT_CACHE"] = str(settings.work / "outputs")
         environment["TUNIX_RT_OUTPUT_CACHE_BYTES"] = str(settings.output_cache_bytes)
+    if settings.engine_memory:
+        environment["TUNIX_RT_ENGINE_MEMORY_BYTES"] = str(int(settings.engine_memory))
     return environment
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -31,6 +31,9 @@ class Settings(BaseSettings):
 
     output_cache_bytes: int = Field(default=2**30, ge=0)
     """The size of the outputs that are kept for later evaluations, in `work`; 0 keeps none."""
+
+    engine_memory: ByteSize | None = Field(default=None, gt=0)
+    """What weights and caches may take, such as `8GB`; 60 % of the device's or the machine's memory."""
 
     worker_id: str = Field(default_factory=lambda: f"{socket.gethostname()}-evaluation-0")
     """The name of the worker, unique among all workers and the same after a restart."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tunix_rt.blobs.blobs import Blobs, fetch_file
-from tunix_rt.jobs.models import Subject
+from tunix_rt.evaluator.engine_client import EngineModel
+from tunix_rt.jobs.models import Subject, cached_adapter, cached_model
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store
 from tunix_rt.rpc.errors import FailedPrecondition, Reason
 from tunix_rt.traces.contamination import Contamination, find_contamination
@@ -20,6 +21,18 @@ from tunix_rt.v1.evaluation_pb2 import EvaluationSpec
 
 _SHOWN_EXAMPLES = 3
 _PAGE = 500
+
+
+async def engine_model(blobs: Blobs, subject: Subject, work: Path) -> EngineModel:
+    """The weights of a subject for the engine, fetched if need be: of an adapter's run, base and adapter.
+
+    The merged weights of such a run are not fetched; `digest` is that of all of its files.
+    """
+    if subject.base is None:
+        return EngineModel(await cached_model(blobs, subject, work), subject.digest)
+    directory = await cached_model(blobs, subject.base, work)
+    adapter = await cached_adapter(blobs, subject, work)
+    return EngineModel(directory, subject.digest, subject.base.digest, adapter)
 
 
 class DatasetStore:
