@@ -36,7 +36,7 @@ def append_and_attend(
     Gimelshein 2018), 16 at a time, so the cost follows the lengths and not S.
     """
     keys, values = cache
-    batch, heads, head_dim = q.shape
+    _, heads, head_dim = q.shape
     name = register(_kernel(heads // k.shape[1], head_dim))
     shapes = [jax.ShapeDtypeStruct(each.shape, jnp.float32) for each in (q, keys, values)]
     call = jax.ffi.ffi_call(name, shapes, input_output_aliases={4: 1, 5: 2})

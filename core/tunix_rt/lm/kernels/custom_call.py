@@ -36,7 +36,7 @@ class Work(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """A kernel of `operands` buffers that writes its first result; other results are operands changed in place.
+    """A kernel of `operands` buffers that writes its first result; any other is an operand changed in place.
 
     `sizes` are (operand, axis) pairs that are read when it is called; `chunks(emitter, sizes, threads)`
     gives the number of independent pieces and `body(emitter, chunk, work)` the code of one. `small(emitter,

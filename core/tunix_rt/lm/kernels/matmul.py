@@ -88,9 +88,7 @@ def _block(emit: Emitter, work: Work, row: Value, tile: Value, rows: int, tiles:
 
     def step(index: Value, sums: list[Value]) -> list[Value]:
         offset = build.mul(index, whole(TILE * width))
-        loaded = [
-            _floats(emit, emit.load(each, offset, vector(weight), align=width), weight) for each in weights
-        ]
+        loaded = [_floats(emit, each, offset, weight) for each in weights]
         place = build.mul(index, whole(4))
         new = []
         for at, activation in enumerate(activations):
@@ -111,7 +109,9 @@ def _block(emit: Emitter, work: Work, row: Value, tile: Value, rows: int, tiles:
             emit.store(total, target, place, align=4)
 
 
-def _floats(emit: Emitter, loaded: Value, weight: Value) -> Value:
+def _floats(emit: Emitter, matrix: Value, offset: Value, weight: Value) -> Value:
+    """The weights of 16 outputs for one input, as floats."""
+    loaded = emit.load(matrix, offset, vector(weight), align=1 if weight is I8 else 4)
     if weight is not I8:
         return loaded
     return emit.build.sitofp(emit.build.sext(loaded, vector(I32)), vector(F32))
