@@ -21,6 +21,7 @@ import numpy as np
 
 from tunix_rt.lm.compile_cache import use_compile_cache
 from tunix_rt.lm.generate import Generator
+from tunix_rt.lm.tiled import for_generation
 from tunix_rt.lm.weights import load_model
 
 NEW_TOKENS = 64
@@ -60,12 +61,13 @@ def main() -> None:
     parser.add_argument("--compile-cache", type=Path)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--weight-type", choices=["float32", "int8"], default="float32")
     parser.add_argument("--peer-python", type=Path)
     arguments = parser.parse_args()
     if arguments.compile_cache:
         use_compile_cache(arguments.compile_cache)
     started = time.perf_counter()
-    model = load_model(arguments.model)
+    model = for_generation(load_model(arguments.model), arguments.weight_type)
     print(json.dumps({"load_seconds": round(time.perf_counter() - started, 2)}))
     with ExitStack() as stack:
         peer = None

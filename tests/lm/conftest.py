@@ -58,7 +58,7 @@ def lively_model() -> Decoder:
     for layer in model.layers:
         for name in ("q", "k", "v", "o", "gate", "up", "down"):
             projection = getattr(layer, name)
-            projection.kernel[...] = projection.kernel[...] * 20
+            projection.weight[...] = projection.weight[...] * 20
     return model
 
 

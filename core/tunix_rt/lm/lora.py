@@ -40,7 +40,7 @@ def add_lora(
     for _, short, projection in _projections(model):
         if short not in chosen:
             continue
-        inputs, outputs = projection.kernel.shape
+        outputs, inputs = projection.weight.shape
         bound = inputs**-0.5
         a = jax.random.uniform(rngs.params(), (inputs, rank), jnp.float32, minval=-bound, maxval=bound)
         projection.lora_a = LoraParam(a)
@@ -54,12 +54,12 @@ def has_lora(model: Decoder) -> bool:
 
 
 def merge_lora(model: Decoder) -> None:
-    """Fold every adapter into its kernel and remove it; outputs stay the same up to rounding."""
+    """Fold every adapter into its matrix and remove it; outputs stay the same up to rounding."""
     for _, _, projection in _projections(model):
         if projection.lora_a is None or projection.lora_b is None:
             continue
         change = projection.lora_a[...] @ projection.lora_b[...] * jnp.float32(projection.lora_scale)
-        projection.kernel[...] = projection.kernel[...] + change
+        projection.weight[...] = projection.weight[...] + change.T
         projection.lora_a = projection.lora_b = None
         projection.lora_scale = 0.0
 
@@ -100,7 +100,7 @@ def import_lora(model: Decoder, tensors: Mapping[str, np.ndarray], *, alpha: flo
         a, b = (left.pop(f"{prefix}.lora_{part}.weight", None) for part in "AB")
         if a is None and b is None:
             continue
-        inputs, outputs = projection.kernel.shape
+        outputs, inputs = projection.weight.shape
         if a is None or b is None or a.shape[1] != inputs or b.shape != (outputs, a.shape[0]):
             raise ModelError(
                 prefix, "adapter tensors do not fit.", remedy="Use the adapter's own base model."

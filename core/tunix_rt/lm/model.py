@@ -19,17 +19,21 @@ class Projection(nnx.Module):
     """A linear map without bias, to which `lora.add_lora` may add a low-rank term."""
 
     def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs | None) -> None:
-        self.kernel = nnx.Param(_normal(rngs, (inputs, outputs)))
+        self.weight = nnx.Param(_normal(rngs, (outputs, inputs)))
         self.lora_a: nnx.Variable[jax.Array] | None = nnx.data(None)
         self.lora_b: nnx.Variable[jax.Array] | None = nnx.data(None)
         self.lora_scale = 0.0
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map x (rows, inputs) to (rows, outputs)."""
-        y = x @ self.kernel[...]
+        y = self.product(x)
         if self.lora_a is not None and self.lora_b is not None:
             y = y + (x @ self.lora_a[...]) @ self.lora_b[...] * jnp.float32(self.lora_scale)
         return y
+
+    def product(self, x: jax.Array) -> jax.Array:
+        """The matrix's own part."""
+        return x @ self.weight[...].T
 
 
 class Norm(nnx.Module):
@@ -136,15 +140,27 @@ class Decoder(nnx.Module):
         position; the cache has keys (B, kv_heads, head_dim, S) and values (B, kv_heads, S, head_dim).
         """
         x, table = self._start(tokens, lengths)
-        rows = jnp.arange(tokens.shape[0])
         grown = []
-        for layer, (keys, values) in zip(self.layers, cache, strict=True):
+        for layer, stored in zip(self.layers, cache, strict=True):
             q, k, v = layer.project(x, table, tokens.shape)
-            keys = keys.at[rows, :, :, lengths].set(k, mode="drop", unique_indices=True)
-            values = values.at[rows, :, lengths].set(v, mode="drop", unique_indices=True)
-            x = layer.finish(x, cached_attention(q, keys, values, lengths=lengths + 1))
-            grown.append((keys, values))
+            mixed, stored = self.attend_cached(q, k, v, stored, lengths)
+            x = layer.finish(x, mixed)
+            grown.append(stored)
         return self.norm(x), grown
+
+    def attend_cached(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, cache: KeysValues, lengths: jax.Array
+    ) -> tuple[jax.Array, KeysValues]:
+        """What one new token a row attends to, (B, heads, head_dim), and the cache with its k and v added."""
+        keys, values = cache
+        rows = jnp.arange(q.shape[0])
+        keys = keys.at[rows, :, :, lengths].set(k, mode="drop", unique_indices=True)
+        values = values.at[rows, :, lengths].set(v, mode="drop", unique_indices=True)
+        return cached_attention(q, keys, values, lengths=lengths + 1), (keys, values)
+
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        """The embeddings (tokens.size, hidden)."""
+        return jnp.take(self.embedding[...], tokens.reshape(-1), axis=0)
 
     def head_weight(self) -> jax.Array:
         """The output matrix (vocabulary, hidden): the embedding where the two are tied."""
@@ -155,8 +171,8 @@ class Decoder(nnx.Module):
         return hidden @ self.head_weight().T
 
     def _start(self, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, Table]:
-        x = jnp.take(self.embedding[...], tokens.reshape(-1), axis=0)
-        return x, rotary_table(positions, self.config.head_dim, theta=self.config.rope_theta)
+        table = rotary_table(positions, self.config.head_dim, theta=self.config.rope_theta)
+        return self.embed(tokens), table
 
 
 def _layer_states(

@@ -66,17 +66,14 @@ def build_model(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> Decod
     model = Decoder(config, rngs=None)
     graph, state = nnx.split(model)
     flat = nnx.to_flat_state(state)
-    names: dict[tuple[Hashable, ...], tuple[str, bool]] = {
-        path: (name, transposed) for name, path, transposed in _parameters(config)
-    }
+    names: dict[tuple[Hashable, ...], str] = {path: name for name, path in _parameters(config)}
 
     def filled(entry: tuple[Any, Any]) -> tuple[Any, Any]:
         path, variable = entry
-        name, transposed = names[tuple(path)]
-        tensor = tensors[name].T if transposed else tensors[name]
+        tensor = tensors[names[tuple(path)]]
         return path, variable.replace(jnp.asarray(np.ascontiguousarray(tensor, np.float32)))
 
-    with ThreadPoolExecutor() as pool:  # transposing and copying release the interpreter's lock
+    with ThreadPoolExecutor() as pool:  # copying releases the interpreter's lock
         leaves = list(pool.map(filled, flat))
     loaded: Decoder = nnx.merge(graph, nnx.from_flat_state(leaves))
     return loaded
@@ -96,9 +93,8 @@ def export_tensors(model: Decoder) -> dict[str, np.ndarray]:
     """The model's parameters under Hugging Face names, float32."""
     flat = _flat_parameters(model)
     tensors = {}
-    for name, path, transposed in _parameters(model.config):
-        value = np.asarray(flat[path][...])
-        tensors[name] = np.ascontiguousarray(value.T if transposed else value)
+    for name, path in _parameters(model.config):
+        tensors[name] = np.ascontiguousarray(flat[path][...])
     return tensors
 
 
@@ -134,15 +130,15 @@ def _flat_parameters(model: Decoder) -> dict[tuple[Hashable, ...], Any]:
     return {tuple(path): variable for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param))}
 
 
-def _parameters(config: ModelConfig) -> Iterator[tuple[str, tuple[Hashable, ...], bool]]:
-    """Hugging Face name, path in the model's state, and whether the two are transposed."""
-    yield "model.embed_tokens.weight", ("embedding",), False
+def _parameters(config: ModelConfig) -> Iterator[tuple[str, tuple[Hashable, ...]]]:
+    """Hugging Face name and path in the model's state, in whose layout the two agree."""
+    yield "model.embed_tokens.weight", ("embedding",)
     for index in range(config.num_layers):
         prefix = f"model.layers.{index}"
-        yield f"{prefix}.input_layernorm.weight", ("layers", index, "input_norm", "scale"), False
+        yield f"{prefix}.input_layernorm.weight", ("layers", index, "input_norm", "scale")
         for short, module in HF_MODULES.items():
-            yield f"{prefix}.{module}.weight", ("layers", index, short, "kernel"), True
-        yield f"{prefix}.post_attention_layernorm.weight", ("layers", index, "post_norm", "scale"), False
-    yield "model.norm.weight", ("norm", "scale"), False
+            yield f"{prefix}.{module}.weight", ("layers", index, short, "weight")
+        yield f"{prefix}.post_attention_layernorm.weight", ("layers", index, "post_norm", "scale")
+    yield "model.norm.weight", ("norm", "scale")
     if not config.tie_word_embeddings:
-        yield "lm_head.weight", ("head",), False
+        yield "lm_head.weight", ("head",)

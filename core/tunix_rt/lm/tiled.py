@@ -1,0 +1,126 @@
+"""The decoder with its matrices in tiles, in float32 or int8, as the CPU kernels read them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from tunix_rt.lm.errors import ModelError
+from tunix_rt.lm.kernels.attention import append_and_attend, fits
+from tunix_rt.lm.kernels.matmul import TILE, tiled_matmul
+from tunix_rt.lm.model import Decoder, KeysValues, Layer, Projection
+
+WeightType = Literal["float32", "int8"]
+
+
+class TiledMatrix(nnx.Module):
+    """A matrix (outputs, inputs) in tiles (T, inputs, 16), the last one filled up with zeros.
+
+    With int8, each output has a scale, its largest weight's size divided by 127.
+    """
+
+    def __init__(self, weight: jax.Array, weight_type: WeightType) -> None:
+        self.outputs = weight.shape[0]
+        self.scales: nnx.Param[jax.Array] | None = nnx.data(None)
+        if weight_type == "int8":
+            weight, scales = _quantised(weight)
+            self.scales = nnx.data(nnx.Param(_padded(scales)))
+        self.tiles = nnx.Param(_tiles(weight))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map x (rows, inputs) to (rows, outputs)."""
+        scales = None if self.scales is None else self.scales[...]
+        return tiled_matmul(x, self.tiles[...], scales)[:, : self.outputs]
+
+    def rows(self, outputs: jax.Array) -> jax.Array:
+        """The rows (outputs.size, inputs) of the matrix for some outputs."""
+        chosen = outputs.reshape(-1)
+        found = self.tiles[...][chosen // TILE, :, chosen % TILE].astype(jnp.float32)
+        return found if self.scales is None else found * self.scales[...][chosen, None]
+
+
+class TiledProjection(Projection):
+    """A projection whose matrix is in tiles; an adapter stays as it is."""
+
+    def __init__(self, projection: Projection, weight_type: WeightType) -> None:
+        self.matrix = TiledMatrix(projection.weight[...], weight_type)
+        self.lora_a, self.lora_b = nnx.data(projection.lora_a), nnx.data(projection.lora_b)
+        self.lora_scale = projection.lora_scale
+
+    def product(self, x: jax.Array) -> jax.Array:
+        """The matrix's own part."""
+        return self.matrix(x)
+
+
+class TiledDecoder(Decoder):
+    """A decoder for generation and scoring; it cannot be trained or saved.
+
+    Its products are sums in the order of the inputs, so a row's states do not depend on its batch.
+    """
+
+    def __init__(self, model: Decoder, weight_type: WeightType = "float32") -> None:
+        self.config = model.config
+        self.layers = nnx.List([_tiled(layer, weight_type) for layer in model.layers])
+        self.norm = model.norm
+        self.table = TiledMatrix(model.embedding[...], weight_type)
+        head = None if model.head is None else TiledMatrix(model.head[...], weight_type)
+        self.output: TiledMatrix | None = nnx.data(head)
+
+    def attend_cached(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, cache: KeysValues, lengths: jax.Array
+    ) -> tuple[jax.Array, KeysValues]:
+        """As the base's, by the kernel where the shapes fit it."""
+        if not fits(self.config.head_dim, cache[0].shape[3]):
+            return super().attend_cached(q, k, v, cache, lengths)
+        return append_and_attend(q, k, v, cache, lengths)
+
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        """The embeddings (tokens.size, hidden)."""
+        return self.table.rows(tokens)
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """Scores (rows, vocabulary) of states (rows, hidden)."""
+        return (self.table if self.output is None else self.output)(hidden)
+
+
+def for_generation(model: Decoder, weight_type: WeightType = "float32") -> Decoder:
+    """The decoder in the form that is fastest to generate with on this host; `model` must not be used again.
+
+    Raises ModelError for int8 on a host whose accelerator has no kernels for it.
+    """
+    if jax.default_backend() == "cpu":
+        return TiledDecoder(model, weight_type)
+    if weight_type != "float32":
+        raise ModelError(
+            f"weight_type {weight_type}",
+            f"is not available on {jax.default_backend()}.",
+            remedy="Use float32 here, or a host without accelerator.",
+        )
+    return model
+
+
+def _tiled(layer: Layer, weight_type: WeightType) -> Layer:
+    """The layer with its matrices replaced."""
+    for name in ("q", "k", "v", "o", "gate", "up", "down"):
+        setattr(layer, name, TiledProjection(getattr(layer, name), weight_type))
+    return layer
+
+
+def _quantised(weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Whole numbers in [-127, 127] and the scale of each output that makes them the weights again."""
+    largest = jnp.max(jnp.abs(weight), axis=1)
+    scales = jnp.where(largest > 0, largest / 127, jnp.float32(1))
+    return jnp.round(weight / scales[:, None]).astype(jnp.int8), scales
+
+
+def _padded(array: jax.Array) -> jax.Array:
+    missing = -array.shape[0] % TILE
+    return jnp.pad(array, [(0, missing), *[(0, 0)] * (array.ndim - 1)])
+
+
+@jax.jit
+def _tiles(weight: jax.Array) -> jax.Array:
+    return _padded(weight).reshape(-1, TILE, weight.shape[1]).transpose(0, 2, 1)
