@@ -73,7 +73,6 @@ def test_no_decoding_setting_is_left_out_above() -> None:
         {"item": 5},
         {"sample": 2},
         {"engine": "2"},
-        {"weight_type": "int8"},
     ],
     ids=str,
 )

@@ -38,7 +38,7 @@ def test_logits_are_those_of_the_merged_model(lively_model, tuned, folder, full_
 def test_the_base_is_shared_and_stays_as_it_is(lively_model, folder) -> None:
     model = load_adapter(lively_model, folder)
     assert not has_lora(lively_model)
-    assert model.layers[0].q.kernel[...] is lively_model.layers[0].q.kernel[...]
+    assert model.layers[0].q.weight[...] is lively_model.layers[0].q.weight[...]
     assert model.embedding[...] is lively_model.embedding[...]
 
 

@@ -3,12 +3,14 @@
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.errors import ModelError
 
 FLOAT_TYPES = frozenset({"F16", "BF16", "F32", "F64"})
+WeightType = Literal["float32", "int8"]
+WEIGHT_TYPES: tuple[WeightType, ...] = ("float32", "int8")
 MAX_HEADER_BYTES = 100_000_000
 _OWN_CONFIG = "Use the config.json and the weights of one and the same model."
 
@@ -46,9 +48,14 @@ def parameter_count(config: ModelConfig) -> int:
     return count
 
 
-def weight_bytes(config: ModelConfig) -> int:
-    """The memory of the parameters as a decoder holds them, in float32."""
-    return 4 * parameter_count(config)
+def weight_bytes(config: ModelConfig, weight_type: WeightType = "float32") -> int:
+    """The memory of the parameters as a decoder holds them: float32, or int8 matrices with float32 scales."""
+    if weight_type == "float32":
+        return 4 * parameter_count(config)
+    matrices = [shape for shape in tensor_shapes(config).values() if len(shape) == 2]
+    in_matrices = sum(outputs * inputs for outputs, inputs in matrices)
+    scales = sum(outputs for outputs, _ in matrices)
+    return in_matrices + 4 * (scales + parameter_count(config) - in_matrices)
 
 
 def check_tensors(config: ModelConfig, found: Mapping[str, tuple[int, ...]], *, source: str) -> None:

@@ -40,7 +40,7 @@ def add_lora(
     for _, short, projection in _projections(model):
         if short not in chosen:
             continue
-        outputs, inputs = projection.weight.shape
+        outputs, inputs = projection.shape
         bound = inputs**-0.5
         a = jax.random.uniform(rngs.params(), (inputs, rank), jnp.float32, minval=-bound, maxval=bound)
         projection.lora_a = LoraParam(a)
@@ -100,7 +100,7 @@ def import_lora(model: Decoder, tensors: Mapping[str, np.ndarray], *, alpha: flo
         a, b = (left.pop(f"{prefix}.lora_{part}.weight", None) for part in "AB")
         if a is None and b is None:
             continue
-        outputs, inputs = projection.weight.shape
+        outputs, inputs = projection.shape
         if a is None or b is None or a.shape[1] != inputs or b.shape != (outputs, a.shape[0]):
             raise ModelError(
                 prefix, "adapter tensors do not fit.", remedy="Use the adapter's own base model."

@@ -31,6 +31,12 @@ class Projection(nnx.Module):
             y = y + (x @ self.lora_a[...]) @ self.lora_b[...] * jnp.float32(self.lora_scale)
         return y
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs."""
+        outputs, inputs = self.weight.shape
+        return outputs, inputs
+
     def product(self, x: jax.Array) -> jax.Array:
         """The matrix's own part."""
         return x @ self.weight[...].T

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -11,9 +9,8 @@ from flax import nnx
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.kernels.attention import append_and_attend, fits
 from tunix_rt.lm.kernels.matmul import TILE, tiled_matmul
+from tunix_rt.lm.layout import WeightType
 from tunix_rt.lm.model import Decoder, KeysValues, Layer, Projection
-
-WeightType = Literal["float32", "int8"]
 
 
 class TiledMatrix(nnx.Module):
@@ -49,6 +46,11 @@ class TiledProjection(Projection):
         self.matrix = TiledMatrix(projection.weight[...], weight_type)
         self.lora_a, self.lora_b = nnx.data(projection.lora_a), nnx.data(projection.lora_b)
         self.lora_scale = projection.lora_scale
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs."""
+        return self.matrix.outputs, self.matrix.tiles.shape[1]
 
     def product(self, x: jax.Array) -> jax.Array:
         """The matrix's own part."""

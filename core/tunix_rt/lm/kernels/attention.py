@@ -38,7 +38,10 @@ def append_and_attend(
     keys, values = cache
     _, heads, head_dim = q.shape
     name = register(_kernel(heads // k.shape[1], head_dim))
-    shapes = [jax.ShapeDtypeStruct(each.shape, jnp.float32) for each in (q, keys, values)]
+    shapes = [
+        jax.ShapeDtypeStruct(each.shape, jnp.float32)  # type: ignore[no-untyped-call]
+        for each in (q, keys, values)
+    ]
     call = jax.ffi.ffi_call(name, shapes, input_output_aliases={4: 1, 5: 2})
     mixed, keys, values = call(q, k, v, lengths.astype(jnp.int32), keys, values)
     return mixed, (keys, values)

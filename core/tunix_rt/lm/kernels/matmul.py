@@ -27,7 +27,7 @@ def tiled_matmul(x: jax.Array, tiles: jax.Array, scales: jax.Array | None = None
 
     Tiles are float32, or int8 with a scale (16 T,) for each output.
     """
-    result = jax.ShapeDtypeStruct((x.shape[0], TILE * tiles.shape[0]), jnp.float32)
+    result = jax.ShapeDtypeStruct((x.shape[0], TILE * tiles.shape[0]), jnp.float32)  # type: ignore[no-untyped-call]
     name = register(_FLOAT if scales is None else _INT8)
     operands = (x, tiles) if scales is None else (x, tiles, scales)
     made: jax.Array = jax.ffi.ffi_call(name, result)(*operands)

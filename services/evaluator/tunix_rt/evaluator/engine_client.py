@@ -33,13 +33,28 @@ class EngineModel:
     """Weights for the engine: a directory in Hugging Face layout and the digest of its files.
 
     With `adapter`, a directory in PEFT's layout, `digest` is that of the two together and `base` that of
-    `directory`.
+    `directory`. The engine holds the matrices of `directory` as `weight_type`.
     """
 
     directory: Path
     digest: str
     base: str = ""
     adapter: Path | None = None
+    weight_type: str = "float32"
+
+    @property
+    def name(self) -> str:
+        """What the engine calls it: its digest, and the weight type where that is not float32."""
+        return self._typed(self.digest)
+
+    def load(self, request: str) -> Load:
+        """The command that loads it."""
+        adapter = str(self.adapter) if self.adapter else ""
+        base = self._typed(self.base) if self.base else ""
+        return Load(request, self.name, str(self.directory), base, adapter, self.weight_type)
+
+    def _typed(self, digest: str) -> str:
+        return digest if self.weight_type == "float32" else f"{digest}-{self.weight_type}"
 
 
 class EngineClient:
@@ -84,15 +99,14 @@ class EngineClient:
         request = f"r{next(self._numbers)}"
         events = process.open(request)
         try:
-            adapter = str(model.adapter) if model.adapter else ""
-            process.send(Load(request, model.digest, str(model.directory), model.base, adapter))
+            process.send(model.load(request))
             parts, more, open_items = chunks(items), True, 0
             part: tuple[Item, ...] = ()
             while True:
                 while more and open_items <= len(part):
                     part, more = next(parts)
                     open_items += len(part)
-                    process.send(Generate(request, model.digest, part, decoding, stream, reuse, more))
+                    process.send(Generate(request, model.name, part, decoding, stream, reuse, more))
                 event = await events.get()
                 open_items -= isinstance(event, ItemDone | ItemFailed)
                 if isinstance(event, ApiError):
@@ -100,7 +114,7 @@ class EngineClient:
                 if isinstance(event, Failed):
                     raise _error(event)
                 if isinstance(event, Loaded):
-                    get_logger().info("model loaded", digest=model.digest, seconds=event.seconds)
+                    get_logger().info("model loaded", digest=model.name, seconds=event.seconds)
                     continue
                 yield event
                 if isinstance(event, Finished):

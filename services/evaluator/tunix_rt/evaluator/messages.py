@@ -45,7 +45,8 @@ class Load:
     """To the engine: the model of this digest lies in this directory; load it.
 
     With `adapter`, a directory in PEFT's layout, the model is the adapter on the weights of `directory`,
-    whose digest is `base`: models with one base hold it once.
+    whose digest is `base`: models with one base hold it once. The matrices of `directory` are held as
+    `weight_type`, `float32` or `int8`, which the digests tell apart.
     """
 
     request: str
@@ -53,6 +54,7 @@ class Load:
     directory: str
     base: str = ""
     adapter: str = ""
+    weight_type: str = "float32"
 
 
 @dataclass(frozen=True)

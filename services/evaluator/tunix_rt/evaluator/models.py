@@ -15,8 +15,9 @@ from tunix_rt.evaluator.residents import Resident
 from tunix_rt.lm.adapters import adapter_bytes, load_adapter
 from tunix_rt.lm.decoding import smallest_batch_bytes
 from tunix_rt.lm.errors import ModelError
-from tunix_rt.lm.layout import weight_bytes
+from tunix_rt.lm.layout import WEIGHT_TYPES, WeightType, weight_bytes
 from tunix_rt.lm.model import Decoder
+from tunix_rt.lm.tiled import for_generation
 from tunix_rt.lm.tokenizer import Tokenizer
 from tunix_rt.lm.weights import check_directory, load_model
 
@@ -111,7 +112,8 @@ class Residents:
         base = self._bases.get(share.base)
         if base is None:
             folder = Path(command.directory)
-            base = self._bases[share.base] = _Base(load_model(folder), Tokenizer.load(folder))
+            weights = for_generation(load_model(folder), _weight_type(command))
+            base = self._bases[share.base] = _Base(weights, Tokenizer.load(folder))
         model = load_adapter(base.model, command.adapter) if command.adapter else base.model
         return Resident(
             model,
@@ -155,8 +157,15 @@ def _needs(command: Load) -> tuple[Share, int]:
     """What a model will hold, and the bytes of its smallest batch; reads configs and headers only."""
     config = check_directory(command.directory)
     own = adapter_bytes(command.adapter) if command.adapter else 0
-    share = Share(command.base or command.digest, weight_bytes(config), own)
+    share = Share(command.base or command.digest, weight_bytes(config, _weight_type(command)), own)
     return share, smallest_batch_bytes(config)
+
+
+def _weight_type(command: Load) -> WeightType:
+    if command.weight_type not in WEIGHT_TYPES:
+        problem = f"is {command.weight_type!r}; it must be one of {', '.join(WEIGHT_TYPES)}."
+        raise ModelError("weight_type", problem, remedy="Use float32.")
+    return command.weight_type
 
 
 def _with_batch(share: Share, batch: int) -> Share:

@@ -49,18 +49,18 @@ def output_key(
     item: int,
     sample: int,
     engine: str,
-    weight_type: str = "float32",
 ) -> bytes:
     """The SHA-256 of all that an output depends on.
 
-    `weights` is the digest of the model's files, its tokenizer's among them; `engine` names the code and
+    `weights` is the digest of the model's files, its tokenizer's among them, with the type in which the
+    engine holds them; `engine` names the code and
     the device. Every field of `decoding` counts, later ones too. Item, sample and seed fix random
     draws, so they do not count for greedy decoding, which makes none.
     """
     settings = asdict(decoding)
     draws: list[int] = [decoding.seed, item, sample] if decoding.temperature > 0 else []
     del settings["seed"]
-    identity = [engine, weights, weight_type, list(tokens), sorted(settings.items()), draws]
+    identity = [engine, weights, list(tokens), sorted(settings.items()), draws]
     return hashlib.sha256(json.dumps(identity, allow_nan=False).encode()).digest()
 
 

@@ -23,16 +23,19 @@ _SHOWN_EXAMPLES = 3
 _PAGE = 500
 
 
-async def engine_model(blobs: Blobs, subject: Subject, work: Path) -> EngineModel:
+async def engine_model(
+    blobs: Blobs, subject: Subject, work: Path, weight_type: str = "float32"
+) -> EngineModel:
     """The weights of a subject for the engine, fetched if need be: of an adapter's run, base and adapter.
 
     The merged weights of such a run are not fetched; `digest` is that of all of its files.
     """
     if subject.base is None:
-        return EngineModel(await cached_model(blobs, subject, work), subject.digest)
+        directory = await cached_model(blobs, subject, work)
+        return EngineModel(directory, subject.digest, weight_type=weight_type)
     directory = await cached_model(blobs, subject.base, work)
     adapter = await cached_adapter(blobs, subject, work)
-    return EngineModel(directory, subject.digest, subject.base.digest, adapter)
+    return EngineModel(directory, subject.digest, subject.base.digest, adapter, weight_type)
 
 
 class DatasetStore:
