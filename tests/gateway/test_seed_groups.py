@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tunix_rt.gateway.seed_groups import SeedRun, group_seeds, recipe, seed_differences
-from tunix_rt.gateway.seed_sentence import group_sentence, pair_sentences
+from tunix_rt.gateway.seed_sentence import group_sentence, pair_sentence
 from tunix_rt.v1 import evaluation_pb2, run_pb2
 from tunix_rt.v1.gateway_service_pb2 import ComparedSubject, Comparison, PairedComparison
 
@@ -90,6 +90,10 @@ class TestSentences:
             seed_differences=seed_differences(scores, groups),
         )
 
+    def said(self, *args):
+        comparison = self.comparison(*args)
+        return pair_sentence(comparison, comparison.pairs[0])
+
     def test_group_says_its_spread_and_what_it_means(self):
         text = group_sentence(group(0.412, 0.431, 0.393, prefix="a"), [BASE, "runs/a0"])
         assert text == (
@@ -105,27 +109,25 @@ class TestSentences:
 
     @pytest.mark.parametrize(("difference", "told"), [(0.008, "within"), (0.2, "beyond")])
     def test_run_of_one_seed_is_held_against_the_spread_of_the_other(self, difference, told):
-        comparison = self.comparison("runs/x", "runs/a0", difference, group(0.412, 0.431, 0.393, prefix="a"))
-        assert pair_sentences(comparison) == [
+        said = self.said("runs/x", "runs/a0", difference, group(0.412, 0.431, 0.393, prefix="a"))
+        assert said == (
             "x has one seed. If its seeds vary as those of the other, the difference of "
             f"{difference * 100:.1f} points is {told} the noise of seeds, 11.6 points."
-        ]
+        )
 
     def test_runs_of_one_recipe_differ_by_noise(self):
-        comparison = self.comparison("runs/a0", "runs/a1", 0.019, group(0.412, 0.431, prefix="a"))
-        assert pair_sentences(comparison) == [
-            "a1 and a0 differ in their seed only: a difference between them is noise of seeds."
-        ]
+        said = self.said("runs/a0", "runs/a1", 0.019, group(0.412, 0.431, prefix="a"))
+        assert said == ("a1 and a0 differ in their seed only: a difference between them is noise of seeds.")
 
     def test_both_sides_with_seeds_are_compared_by_welch(self):
-        comparison = self.comparison(BASE, "runs/b0", 0.049, group(0.449, 0.452, 0.420, 0.463, prefix="b"))
-        assert pair_sentences(comparison) == [
+        said = self.said(BASE, "runs/b0", 0.049, group(0.449, 0.452, 0.420, 0.463, prefix="b"))
+        assert said == (
             "Over seeds b0 differs from smol v1 by +4.6 points, 95 % interval +1.7 to +7.5 (Welch): "
             "more than the noise of seeds."
-        ]
+        )
 
     def test_without_groups_nothing_is_said(self):
-        assert pair_sentences(self.comparison("runs/x", "runs/y", 0.1)) == []
+        assert self.said("runs/x", "runs/y", 0.1) == ""
 
     def test_equal_seeds_of_one_side_say_nothing_of_the_difference(self):
-        assert pair_sentences(self.comparison(BASE, "runs/a0", 0.1, group(0.5, 0.5, prefix="a"))) == []
+        assert self.said(BASE, "runs/a0", 0.1, group(0.5, 0.5, prefix="a")) == ""

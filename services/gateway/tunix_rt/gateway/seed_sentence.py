@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tunix_rt.gateway.seed_groups import group_of
 from tunix_rt.gateway.sentence import subject_label
 from tunix_rt.rpc import names
 from tunix_rt.v1.gateway_service_pb2 import Comparison, PairedComparison, SeedGroup
 
 
-def group_sentence(group: SeedGroup, subjects: list[str]) -> str:
+def group_sentence(group: SeedGroup, subjects: Sequence[str]) -> str:
     """The spread of a group, such as `3 seeds of tuned: 41.2 % ± 1.9 …`; `subjects` are the compared ones."""
     compared = " and ".join(subject_label(subject) for subject in subjects if subject in group.runs)
     seeds = f"{len(group.runs)} seeds of {compared}"
@@ -22,12 +24,8 @@ def group_sentence(group: SeedGroup, subjects: list[str]) -> str:
     )
 
 
-def pair_sentences(comparison: Comparison) -> list[str]:
-    """What seeds say of each difference from the baseline, where they say anything."""
-    return [text for pair in comparison.pairs if (text := _pair_sentence(comparison, pair))]
-
-
-def _pair_sentence(comparison: Comparison, pair: PairedComparison) -> str:
+def pair_sentence(comparison: Comparison, pair: PairedComparison) -> str:
+    """What seeds say of a difference from the baseline; empty where they say nothing."""
     baseline = comparison.subjects[0].subject
     old, new = subject_label(baseline), subject_label(pair.subject)
     groups = [group_of(name, comparison.seed_groups) for name in (baseline, pair.subject)]

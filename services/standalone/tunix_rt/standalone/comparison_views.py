@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunix_rt.gateway.pairs import deciding_p_value
-from tunix_rt.gateway.seed_sentence import group_sentence, pair_sentences
+from tunix_rt.gateway.seed_sentence import group_sentence, pair_sentence
 from tunix_rt.gateway.sentence import applied_test, shown_interval
 from tunix_rt.gateway.web.text import spec_text
 from tunix_rt.standalone.charts import interval_bar, sparkline
@@ -105,7 +105,8 @@ def pair_table(comparison: gateway_pb.Comparison) -> Table:
 def seed_lines(comparison: gateway_pb.Comparison) -> list[Text]:
     """What other seeds of the compared runs say: first of each difference, then of each group."""
     subjects = [subject.subject for subject in comparison.subjects]
-    lines = [Text(sentence) for sentence in pair_sentences(comparison)]
+    sentences = [pair_sentence(comparison, pair) for pair in comparison.pairs]
+    lines = [Text(sentence) for sentence in sentences if sentence]
     for group in comparison.seed_groups:
         scores = ", ".join(
             f"{score * 100:.1f} % (seed {seed})"
