@@ -36,7 +36,7 @@ from tunix_rt.v1 import evaluation_pb2, evaluator_service_pb2, job_pb2, registry
 PEER = Path(__file__).with_name("lm_eval_peer.py")
 TASK = "tunix_rt_items"
 FORMAT = "answer-line"
-TUNING_ITEMS = 32
+TUNING_ITEMS = 64
 DEADLINE = 1800.0
 
 

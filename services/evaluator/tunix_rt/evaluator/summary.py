@@ -13,7 +13,7 @@ from tunix_rt.stats.clustered import MIN_CLUSTERS, ClusteredInterval, clustered
 from tunix_rt.stats.intervals import Interval, bca_mean, wilson
 from tunix_rt.stats.samples import majority_at_k, pass_at_k
 from tunix_rt.traces.baselines import baseline_predictions
-from tunix_rt.traces.trace import Trace, part_name
+from tunix_rt.traces.trace import Trace, family_of, part_name
 from tunix_rt.v1.evaluation_pb2 import (
     EvaluationResult,
     EvaluationSpec,
@@ -139,7 +139,7 @@ def _parts(items: Sequence[_Item]) -> Iterator[NamedScore]:
 
 def _clustered(items: Sequence[_Item]) -> Score | None:
     """The score with errors clustered by family; None unless every item has one and there are enough."""
-    families = [part_name(item.trace.meta, "family") for item in items]
+    families = [family_of(item.trace.meta) for item in items]
     if not all(families) or len(set(families)) < MIN_CLUSTERS:
         return None
     values = [item.score for item in items]

@@ -12,7 +12,7 @@ from tunix_rt.gateway.pairs import Side
 from tunix_rt.gateway.seed_groups import SeedRun, recipe
 from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import FailedPrecondition, InvalidArgument, Reason, Violation
-from tunix_rt.traces.trace import part_name
+from tunix_rt.traces.trace import family_of
 from tunix_rt.v1 import evaluation_pb2, gateway_service_pb2, job_pb2, run_pb2
 from tunix_rt.v1 import registry_service_pb2 as registry_pb2
 
@@ -155,7 +155,7 @@ async def _item_families(registry: Any, match: Match) -> dict[str, str]:
     families: dict[str, str] = {}
     while True:
         page = await registry.ListTraces(request, timeout=_CALL_SECONDS)
-        families |= {trace.id: part_name(dict(trace.meta.items()), "family") for trace in page.traces}
+        families |= {trace.id: family_of(dict(trace.meta.items())) for trace in page.traces}
         if not page.next_page_token or len(families) >= evaluation.spec.limit > 0:
             return families
         request.page_token = page.next_page_token
