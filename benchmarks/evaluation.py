@@ -1,7 +1,7 @@
 """Measure an evaluation end to end: items a second, beside lm-evaluation-harness if asked.
 
-    python benchmarks/evaluation.py MODEL_DIRECTORY [--items 200] [--max-tokens 64] [--rounds 3]
-                                    [--set multistep-eval@1] [--peer-python PATH] [--peer-batches 1 8 32]
+    python benchmarks/evaluation.py MODEL_DIRECTORY [--items 200] [--max-tokens 128] [--rounds 3]
+                                    [--set formatting-eval@1] [--peer-python PATH] [--peer-batches 8 32 64]
 
 Ours is what a user has: a stack of its own (`tunix-rt up`, a new state folder, an empty compile cache), the
 model imported, then the time from CreateEvaluation to SUCCEEDED, with every item scored and stored. The
@@ -149,11 +149,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--items", type=int, default=200)
-    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--set", default="multistep-eval@1")
+    parser.add_argument("--set", default="formatting-eval@1")
     parser.add_argument("--peer-python", type=Path)
-    parser.add_argument("--peer-batches", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--peer-batches", type=int, nargs="+", default=[8, 32, 64])
     arguments = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tunix-rt-bench-")))
@@ -192,23 +192,32 @@ def measure(ours: Ours, peer: Peer | None, *, arguments: argparse.Namespace, cou
     for number in range(arguments.rounds):
         seconds, evaluation = ours.evaluate(count, arguments.max_tokens)
         own.append(seconds)
-        show(side="ours", round=number, seconds=seconds, tokens=evaluation.result.completion_tokens)
+        result = evaluation.result
+        show(
+            side="ours",
+            round=number,
+            seconds=seconds,
+            tokens=result.completion_tokens,
+            engine_tokens_per_second=result.tokens_per_second,
+        )
         if peer:
             theirs.append(peer.evaluate(count, batch)["seconds"])
             show(side="peer", round=number, seconds=theirs[-1], batch=batch)
-    result = {"items": count, "items_per_second": count / statistics.median(own)}
+    medians = {"items": count, "items_per_second": count / statistics.median(own)}
     if peer:
         ratios = [their / our for our, their in zip(own, theirs, strict=True)]
-        result |= {
+        medians |= {
             "peer_items_per_second": count / statistics.median(theirs),
             "ratio": statistics.median(ratios),
             "ratios": [round(ratio, 2) for ratio in ratios],
         }
-    show(state="warm", **result)
+    show(state="warm", **medians)
 
 
 def best_batch(peer: Peer, batches: Sequence[int], count: int) -> int:
-    """The batch size with which the peer is fastest on the first items."""
+    """The batch size with which the peer is fastest on the first items; with one there is no choice."""
+    if len(batches) == 1:
+        return batches[0]
     items = min(TUNING_ITEMS, count)
     rates = {batch: items / peer.evaluate(items, batch)["seconds"] for batch in batches}
     show(side="peer", items_per_second_by_batch={batch: round(rate, 3) for batch, rate in rates.items()})
