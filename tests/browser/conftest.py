@@ -62,7 +62,27 @@ class LiteralRegistry(RegistryServiceServicer):
             self.changed.notify_all()
 
     async def ListRuns(self, request, context):
-        return pb2.ListRunsResponse(runs=self.runs.values())
+        fitting = [run for run in self.runs.values() if request.state in (0, run.status.state)]
+        return pb2.ListRunsResponse(runs=fitting)
+
+    async def ListTraces(self, request, context):
+        traces = [dataset_pb2.Trace(id=f"sum-{i:04}") for i in range(ITEMS)]
+        for trace in traces:
+            trace.meta["family"] = f"family {int(trace.id[-4:]) % 12}"
+        return pb2.ListTracesResponse(traces=traces)
+
+    def add_seeds(self) -> None:
+        """Gives the full run two further seeds, and all items of the golden set a family."""
+        for seed, right in ((8, 58), (9, 63)):
+            run = run_pb2.Run(name=f"runs/full-seed-{seed}")
+            run.MergeFrom(self.runs["runs/full"])
+            run.name, run.spec.seed = f"runs/full-seed-{seed}", seed
+            self.runs[run.name] = run
+            evaluation = one_evaluation(f"seed-{seed}-golden-v2", run.name, GOLDEN, right)
+            self.evaluations[evaluation.name] = evaluation
+        for evaluation in self.evaluations.values():
+            if evaluation.spec.dataset == GOLDEN:
+                evaluation.result.clustered_score.cluster_count = 12
 
     async def GetRun(self, request, context):
         if request.name not in self.runs:

@@ -13,10 +13,12 @@ from starlette.responses import HTMLResponse, Response
 
 from tunix_rt.gateway.backends import Backends
 from tunix_rt.gateway.parameters import flatten_spec
+from tunix_rt.gateway.seed_sentence import pair_sentence
 from tunix_rt.gateway.sentence import evidence_sentence, verdict_sentence
 from tunix_rt.gateway.watch import TERMINAL
 from tunix_rt.gateway.web import evaluation_text, reads, text
 from tunix_rt.gateway.web.assets import plotly_path
+from tunix_rt.gateway.web.seed_chart import seed_chart
 from tunix_rt.rpc import names
 from tunix_rt.v1 import gateway_service_pb2
 
@@ -75,7 +77,7 @@ class Pages:
             (
                 pair,
                 verdict_sentence(comparison, pair),
-                evidence_sentence(pair),
+                (evidence_sentence(pair), pair_sentence(comparison, pair)),
                 VERDICT_CLASSES.get(pair.verdict, "same"),
             )
             for pair in comparison.pairs
@@ -90,6 +92,7 @@ class Pages:
             datasets=datasets,
             dataset=compared[0] if compared else "",
             subjects=subjects,
+            seeds=seed_chart(comparison.seed_groups, subjects),
         )
 
     async def leaderboard(self, request: Request) -> Response:

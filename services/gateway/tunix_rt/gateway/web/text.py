@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tunix_rt.gateway.sentence import p_value_text, subject_label
+from tunix_rt.gateway.sentence import items_test, p_value_text, shown_interval, subject_label
 from tunix_rt.rpc.names import PREDICTOR, matches
 from tunix_rt.v1 import evaluation_pb2, job_pb2
 
@@ -136,6 +136,8 @@ FILTERS: dict[str, Any] = {
     "moment": moment,
     "label": subject_label,
     "p_value": p_value_text,
+    "shown_interval": shown_interval,
+    "items_test": items_test,
     "spec_text": spec_text,
     "page_of": page_of,
     "imported": imported,
