@@ -18,6 +18,8 @@ EVALUATION = "evaluations/{evaluation}"
 ARTIFACT = "artifacts/{artifact}"
 MODEL = "models/{model}"
 MODEL_VERSION = "models/{model}/versions/{version}"
+TASK = "tasks/{task}"
+TASK_VERSION = "tasks/{task}/versions/{version}"
 
 
 def matches(name: str, pattern: str) -> bool:
