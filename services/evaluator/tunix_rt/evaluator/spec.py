@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tunix_rt.answers.equivalence import ANSWER_TYPES
 from tunix_rt.answers.score import SCORER
 from tunix_rt.evaluator.messages import Decoding
@@ -50,9 +52,11 @@ def engine_decoding(decoding: evaluation_pb2.Decoding) -> Decoding:
     )
 
 
-def check_create(request: evaluator_service_pb2.CreateEvaluationRequest) -> None:
-    """Raises InvalidArgument that names every bad field of the request."""
-    bad = [check_id(request.evaluation_id, "evaluation_id")]
+def check_create(
+    request: evaluator_service_pb2.CreateEvaluationRequest, differing: Sequence[Violation] = ()
+) -> None:
+    """Raises InvalidArgument that names every bad field of the request, and what differs from its task."""
+    bad = [check_id(request.evaluation_id, "evaluation_id"), *differing]
     for descriptor, _ in request.evaluation.ListFields():
         if descriptor.name in _OUTPUT_ONLY:
             bad.append(Violation(f"evaluation.{descriptor.name}", "is output only; leave it out."))

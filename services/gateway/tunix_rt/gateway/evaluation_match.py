@@ -9,7 +9,7 @@ from tunix_rt.gateway.parameters import flatten_message
 from tunix_rt.v1 import evaluation_pb2
 
 Evaluation = evaluation_pb2.Evaluation
-_NOT_SHARED = ("subject", "dataset", "allow_contamination")
+_NOT_SHARED = ("subject", "dataset", "allow_contamination", "task")
 
 
 @dataclass(frozen=True)

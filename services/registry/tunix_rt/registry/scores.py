@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunix_rt.registry import messages, queue
+from tunix_rt.registry import messages, queue, tasks
 from tunix_rt.registry.database import Transaction
 from tunix_rt.registry.paging import cut, newest_first, within_bytes
 from tunix_rt.rpc import names
@@ -36,10 +36,12 @@ async def list_page(
         bad := names.check_any(request.subject, (names.MODEL_VERSION, names.RUN), "subject")
     ):
         raise InvalidArgument([bad])
+    boards = await tasks.boards(tx, request.task, "task") if request.task else []
     where = "kind = 'evaluation'"
     where += " AND state = %(state)s" if request.state else ""
     where += " AND dataset = %(dataset)s" if request.dataset else ""
     where += " AND subject = %(subject)s" if request.subject else ""
+    where += " AND board = ANY(%(boards)s::text[])" if request.task else ""
     page = await newest_first(
         tx,
         _TABLE,
@@ -50,6 +52,7 @@ async def list_page(
         state=int(request.state),
         dataset=request.dataset,
         subject=request.subject,
+        boards=boards,
     )
     return registry_service_pb2.ListEvaluationsResponse(
         evaluations=[messages.evaluation(row) for row in page.rows],

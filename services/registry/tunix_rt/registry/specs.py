@@ -14,11 +14,15 @@ from tunix_rt.v1 import dataset_pb2, evaluation_pb2, run_pb2
 
 
 def shared_spec(spec: evaluation_pb2.EvaluationSpec) -> evaluation_pb2.EvaluationSpec:
-    """What comparable evaluations share: all but the subject and the leave to be contaminated."""
+    """What comparable evaluations share: all but the subject and the leave to be contaminated.
+
+    The task is left out too: equal specs are comparable however they were written.
+    """
     made = evaluation_pb2.EvaluationSpec()
     made.CopyFrom(spec)
     made.subject = ""
     made.allow_contamination = False
+    made.task = ""
     return made
 
 
@@ -45,7 +49,7 @@ async def check_run(tx: Transaction, spec: run_pb2.RunSpec, field: str) -> None:
     _check_split(dataset, spec.train_split or "train", f"{field}.train_split")
     for index, each in enumerate(spec.evaluate_after):
         target = await datasets.get_sealed(tx, each.dataset)
-        _check_splits(target, each, f"{field}.evaluate_after[{index}]")
+        check_splits(target, each, f"{field}.evaluate_after[{index}]")
 
 
 async def check_evaluation(
@@ -60,11 +64,12 @@ async def check_evaluation(
     )
     await subjects.weights_digest(tx, spec.subject)
     dataset = await datasets.get_sealed(tx, spec.dataset)
-    _check_splits(dataset, spec, field)
+    check_splits(dataset, spec, field)
     return dataset
 
 
-def _check_splits(dataset: dataset_pb2.Dataset, spec: evaluation_pb2.EvaluationSpec, field: str) -> None:
+def check_splits(dataset: dataset_pb2.Dataset, spec: evaluation_pb2.EvaluationSpec, field: str) -> None:
+    """Raises unless the splits that are evaluated and that examples are drawn from have traces."""
     _check_split(dataset, spec.split or DEFAULT_SPLIT, f"{field}.split")
     if spec.HasField("few_shot"):
         _check_split(dataset, spec.few_shot.split or DEFAULT_EXAMPLE_SPLIT, f"{field}.few_shot.split")
