@@ -142,6 +142,9 @@ def _figures(result: evaluation_pb.EvaluationResult) -> Table:
     if result.contaminated_count:
         contaminated = f"{result.contaminated_count} items were in the training data"
         rows.append(("contaminated", Text(contaminated, style="red")))
+    if result.duplicate_count:
+        duplicates = f"{result.duplicate_count} items ask what another item asks"
+        rows.append(("duplicates", Text(duplicates, style="red")))
     return fields_table(rows)
 
 
