@@ -40,7 +40,8 @@ _STYLES = {
 def evaluation_view(evaluation: evaluation_pb.Evaluation) -> RenderableType:
     """An evaluation: its subject, and its result or its state; sections only of what was computed."""
     spec = evaluation.spec
-    title = Text.assemble((evaluation.name, "bold"), f" {spec.subject} on {spec.dataset}")
+    by = f" by {spec.task}" if spec.task else ""
+    title = Text.assemble((evaluation.name, "bold"), f" {spec.subject} on {spec.dataset}{by}")
     if evaluation.status.state != job_pb.JOB_STATE_SUCCEEDED:
         return Group(title, _state_table(evaluation.status))
     result = evaluation.result
