@@ -36,23 +36,17 @@ async def list_page(
         bad := names.check_any(request.subject, (names.MODEL_VERSION, names.RUN), "subject")
     ):
         raise InvalidArgument([bad])
-    boards = await tasks.boards(tx, request.task, "task") if request.task else []
-    where = "kind = 'evaluation'"
-    where += " AND state = %(state)s" if request.state else ""
-    where += " AND dataset = %(dataset)s" if request.dataset else ""
-    where += " AND subject = %(subject)s" if request.subject else ""
-    where += " AND board = ANY(%(boards)s::text[])" if request.task else ""
     page = await newest_first(
         tx,
         _TABLE,
         request,
         columns=_COLUMNS,
         payload="spec",
-        where=where,
+        where="kind = 'evaluation'",
         state=int(request.state),
         dataset=request.dataset,
         subject=request.subject,
-        boards=boards,
+        board=await tasks.boards(tx, request.task, "task") if request.task else [],
     )
     return registry_service_pb2.ListEvaluationsResponse(
         evaluations=[messages.evaluation(row) for row in page.rows],

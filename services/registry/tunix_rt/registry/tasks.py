@@ -77,7 +77,6 @@ async def list_page(
         request,
         columns="name, create_time, document",
         payload="document",
-        where="parent = %(parent)s" if request.parent else "true",
         parent=request.parent,
     )
     return registry_service_pb2.ListTaskVersionsResponse(
