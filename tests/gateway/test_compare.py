@@ -297,6 +297,11 @@ class TestMatch:
         assert "not comparable" in match.missing_reason
         assert [e.name for e in match.evaluations] == ["evaluations/b", "evaluations/t"]
 
+    def test_an_evaluation_by_task_compares_with_one_that_says_the_same(self):
+        by_task = evaluation("t", task="tasks/sums/versions/v1")
+        match = match_evaluations([BASE, TUNED], [[evaluation("b")], [by_task]], dataset="", split="test")
+        assert match.missing_reason == ""
+
     def test_nearest_evaluation_explains_best(self):
         far = evaluation("far", max_tokens=64, limit=5)
         match = match_evaluations(

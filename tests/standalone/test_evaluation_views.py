@@ -66,6 +66,18 @@ def test_what_was_cut_or_timed_out_is_shown_where_it_was_counted() -> None:
     assert "deadline" not in rendered(evaluation_view(made))
 
 
+def test_duplicates_are_told_only_where_there_are_some(rich_result: pb2.EvaluationResult) -> None:
+    assert "duplicates" not in rendered(evaluation_view(evaluation(rich_result)))
+    rich_result.duplicate_count = 3
+    assert "3 items ask what another item asks" in rendered(evaluation_view(evaluation(rich_result)))
+
+
+def test_the_task_stands_beside_the_dataset(rich_result: pb2.EvaluationResult) -> None:
+    made = evaluation(rich_result)
+    made.spec.task = "tasks/sums/versions/v1"
+    assert "runs/a on datasets/d by tasks/sums/versions/v1" in rendered(evaluation_view(made))
+
+
 def test_a_result_shows_all_that_was_computed(rich_result: pb2.EvaluationResult) -> None:
     text = rendered(evaluation_view(evaluation(rich_result)))
     for part in (

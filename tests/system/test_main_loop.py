@@ -178,6 +178,12 @@ def test_the_example_scripts_run(system, loop, tmp_path: Path, tiny_model: str, 
     asked = ["--dataset", "datasets/from-example", "--predictor", "oracle", str(predictions)]
     assert not example("import_predictions").main([*gateway, *asked])
     assert "100.0% [" in capsys.readouterr().out
+    request = registry_service_pb2.CreateTaskVersionRequest(parent="tasks/from-example")
+    request.task_version.spec.dataset = "datasets/from-example"
+    request.task_version.spec.decoding.max_tokens = 8
+    task = system.registry.CreateTaskVersion(request, timeout=30).name
+    assert not example("evaluate_by_task").main([*gateway, task, tiny_model, loop[1]])
+    assert "1. " in capsys.readouterr().out
 
 
 def example(name: str) -> ModuleType:

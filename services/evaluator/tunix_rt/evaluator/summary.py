@@ -13,6 +13,7 @@ from tunix_rt.stats.clustered import MIN_CLUSTERS, ClusteredInterval, clustered
 from tunix_rt.stats.intervals import Interval, bca_mean, wilson
 from tunix_rt.stats.samples import majority_at_k, pass_at_k
 from tunix_rt.traces.baselines import baseline_predictions
+from tunix_rt.traces.set_check import duplicate_count
 from tunix_rt.traces.trace import Trace, family_of, part_name
 from tunix_rt.v1.evaluation_pb2 import (
     EvaluationResult,
@@ -85,6 +86,7 @@ def summarise(
         items_per_second=tokens_per_second * len(items) / tokens if tokens else 0.0,
         contaminated_count=contaminated_count,
         cached_count=sum(output.cached for output in outputs),
+        duplicate_count=duplicate_count([item.trace for item in items]),
         parts=_parts(items),
         baselines=_baselines([item.trace for item in items], train, scorer),
     )

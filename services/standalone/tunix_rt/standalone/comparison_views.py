@@ -144,7 +144,7 @@ def _detectable(pair: gateway_pb.PairedComparison) -> str:
 
 
 def _board(dataset: str, board: registry_pb.Leaderboard.Board) -> Table:
-    title = f"{dataset} · {spec_text(board.spec)}"
+    title = " · ".join([dataset, *board.tasks, spec_text(board.spec)])
     columns = ("#", "Subject", "Score (95 % interval)", "0 % … 100 %", "Answered", "Contaminated")
     table = new_table(*columns, title=title)
     for entry in board.entries:

@@ -96,14 +96,20 @@ class Pages:
         )
 
     async def leaderboard(self, request: Request) -> Response:
-        """The boards of one dataset, or the datasets to choose from."""
-        dataset = request.query_params.get("dataset", "")
+        """The boards of one dataset or task, or the datasets to choose from."""
+        dataset, task = (request.query_params.get(key, "") for key in ("dataset", "task"))
         datasets = await reads.read_datasets(self._registry)
-        if dataset:
+        board = None
+        if task:
+            names.require(task, names.TASK_VERSION, "task")
+            board = await reads.read_leaderboard(self._registry, task=task)
+            dataset = board.dataset
+        elif dataset:
             names.require(dataset, names.DATASET, "dataset")
         chosen = dataset or (datasets[0].name if datasets else "")
-        board = await reads.read_leaderboard(self._registry, chosen) if chosen else None
-        return self.page("leaderboard.html", datasets=datasets, dataset=chosen, board=board)
+        if chosen and not board:
+            board = await reads.read_leaderboard(self._registry, chosen)
+        return self.page("leaderboard.html", datasets=datasets, dataset=chosen, task=task, board=board)
 
     async def evaluation(self, request: Request) -> Response:
         """One evaluation with its items."""
