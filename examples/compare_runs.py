@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     for pair in comparison.pairs:
         verdict = gateway_service_pb2.PairedComparison.Verdict.Name(pair.verdict).lower().replace("_", " ")
-        print(f"{pair.subject}: {verdict}; {pair.gained} gained, {pair.lost} lost, p = {pair.p_value:.4g}")
+        p_value = f"p = {pair.adjusted_p_value:.4g}"
+        print(f"{pair.subject}: {verdict}; {pair.gained} gained, {pair.lost} lost, {p_value}")
     return 0
 
 

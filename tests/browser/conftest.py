@@ -38,6 +38,7 @@ RUNNING, QUEUED = job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_QUEUED
 CORRECT, WRONG, NO_ANSWER, TRUNCATED = 1, 2, 3, 4
 HOSTILE = "<script>window.hostile = 1</script><img src=x onerror='window.hostile = 1'>\nAnswer: 7"
 ITEMS = 80
+TASK = "tasks/sums/versions/v1"
 RIGHT = {"base": 6, "full": 61, "lora": 47}
 STEPS = 400
 NOW = 1_790_000_000
@@ -62,7 +63,27 @@ class LiteralRegistry(RegistryServiceServicer):
             self.changed.notify_all()
 
     async def ListRuns(self, request, context):
-        return pb2.ListRunsResponse(runs=self.runs.values())
+        fitting = [run for run in self.runs.values() if request.state in (0, run.status.state)]
+        return pb2.ListRunsResponse(runs=fitting)
+
+    async def ListTraces(self, request, context):
+        traces = [dataset_pb2.Trace(id=f"sum-{i:04}") for i in range(ITEMS)]
+        for trace in traces:
+            trace.meta["family"] = f"family {int(trace.id[-4:]) % 12}"
+        return pb2.ListTracesResponse(traces=traces)
+
+    def add_seeds(self) -> None:
+        """Gives the full run two further seeds, and all items of the golden set a family."""
+        for seed, right in ((8, 58), (9, 63)):
+            run = run_pb2.Run(name=f"runs/full-seed-{seed}")
+            run.MergeFrom(self.runs["runs/full"])
+            run.name, run.spec.seed = f"runs/full-seed-{seed}", seed
+            self.runs[run.name] = run
+            evaluation = one_evaluation(f"seed-{seed}-golden-v2", run.name, GOLDEN, right)
+            self.evaluations[evaluation.name] = evaluation
+        for evaluation in self.evaluations.values():
+            if evaluation.spec.dataset == GOLDEN:
+                evaluation.result.clustered_score.cluster_count = 12
 
     async def GetRun(self, request, context):
         if request.name not in self.runs:
@@ -96,7 +117,8 @@ class LiteralRegistry(RegistryServiceServicer):
         return pb2.ListItemScoresResponse(item_scores=item_scores(request.evaluation))
 
     async def GetLeaderboard(self, request, context):
-        own = [e for e in self.evaluations.values() if e.spec.dataset == request.dataset]
+        dataset = "datasets/arithmetic" if request.task == TASK else request.dataset
+        own = [e for e in self.evaluations.values() if e.spec.dataset == dataset]
         own.sort(key=lambda e: -e.result.score.mean)
         entries = [
             pb2.Leaderboard.Entry(
@@ -106,8 +128,11 @@ class LiteralRegistry(RegistryServiceServicer):
             )
             for place, e in enumerate(own, 1)
         ]  # fmt: skip
-        boards = [pb2.Leaderboard.Board(split="test", spec=own[0].spec, entries=entries)] if own else []
-        return pb2.Leaderboard(dataset=request.dataset, boards=boards)
+        tasks = [TASK] if dataset == "datasets/arithmetic" else []
+        board = pb2.Leaderboard.Board(split="test", entries=entries, tasks=tasks)
+        if own:
+            board.spec.CopyFrom(own[0].spec)
+        return pb2.Leaderboard(dataset=dataset, boards=[board] if own else [])
 
     async def GetCurves(self, request, context):
         curves = [self._curve(run, metric) for run in request.runs for metric in request.metrics]
@@ -257,6 +282,8 @@ def add_richer_results(spec: evaluation_pb2.EvaluationSpec, result: evaluation_p
     """What evaluations did not have at first: the other evaluations stand for those."""
     spec.samples, spec.decoding.temperature, spec.decoding.seed = 8, 0.7, 3
     spec.decoding.top_p = 1
+    spec.task = TASK
+    result.duplicate_count = 2
     result.outcomes.CopyFrom(evaluation_pb2.OutcomeCounts(correct=488, wrong=140, no_answer=8, truncated=4))
     result.strict_score.CopyFrom(share(57, ITEMS))
     result.completed_score.CopyFrom(share(61, 78))

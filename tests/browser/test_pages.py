@@ -89,6 +89,12 @@ async def locked_site():
                 "2.0 % cut at the limit · 1.2 % past a deadline",
             ],
         ),
+        ("/leaderboard?dataset=datasets/arithmetic", ["leaderboard?task=tasks/sums/versions/v1", "sums v1"]),
+        (
+            "/leaderboard?task=tasks/sums/versions/v1",
+            ["Only what measures the same as", "All of arithmetic", "full"],
+        ),
+        ("/evaluations/full-arithmetic", ["by <a", ">sums v1</a>", "2 items ask what another item asks."]),
         ("/evaluations/base-arithmetic", ["no answer", "What is 13 + 10 - 5?", "6 correct of 80"]),
     ],
 )
@@ -111,6 +117,7 @@ async def test_evaluation_without_richer_results_shows_no_empty_sections(site):
         "More samples",
         "false step",
         "sample 1",
+        "what another item asks",
     ]
     assert [text for text in absent if text in body] == []
 
@@ -128,6 +135,7 @@ async def test_output_of_a_model_is_escaped(site, path):
         ("/nothing", 404, "There is no page"),
         ("/runs/missing", 404, "`runs/missing` does not exist."),
         ("/runs/UPPER", 400, "it must have the form"),
+        ("/leaderboard?task=tasks/sums", 400, "task: is `tasks/sums`; it must have the form"),
         ("/compare?subject=runs/full", 400, "give 2 to 10 runs, model versions or predictors"),
         ("/compare?subject=runs/full&subject=runs/live&dataset=x", 400, "dataset: is `x`"),
     ],
@@ -155,6 +163,8 @@ async def test_json_comes_from_the_same_functions(site):
     assert [curve["run"] for curve in json.loads(body)["curves"]] == ["runs/full", "runs/lora"]
     _, _, body = await get(site + "/api" + COMPARE)
     assert json.loads(body)["pairs"][0]["gained"] == "57"
+    _, _, body = await get(site + "/api/leaderboard?task=tasks/sums/versions/v1")
+    assert json.loads(body)["boards"][0]["tasks"] == ["tasks/sums/versions/v1"]
     _, _, body = await get(site + "/api/status")
     assert [service["serving"] for service in json.loads(body)["services"]] == [True] * 4
     _, _, body = await get(site + "/api/evaluations/full-arithmetic/items")

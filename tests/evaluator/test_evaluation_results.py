@@ -132,6 +132,14 @@ def test_the_result_counts_every_item() -> None:
     assert not result.majority_at_k
 
 
+def test_a_question_that_stands_several_times_counts_less_one() -> None:
+    questions = ["2 + 2?", "3 + 1?", " 2+2", "1 + 3?", "2 + 2?"]
+    traces = [Trace(id=f"t{at}", prompt=text, final_answer="4") for at, text in enumerate(questions)]
+    outputs = [scored("4", trace=trace, position=at) for at, trace in enumerate(traces)]
+    assert result_of(outputs, traces).duplicate_count == 2
+    assert result_of(outputs[:2], traces).duplicate_count == 0
+
+
 def test_strict_and_completed_scores_stand_beside_the_score() -> None:
     outputs = [
         scored("Answer: 4"),

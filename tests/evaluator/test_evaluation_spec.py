@@ -46,6 +46,10 @@ def test_defaults_are_filled_in() -> None:
     assert examples == FewShot(count=3, split="train")
 
 
+def test_the_question_alone_is_the_empty_template() -> None:
+    assert complete_spec(good(prompt_template="{question}")) == complete_spec(good())
+
+
 def test_a_complete_spec_stays_as_it_is() -> None:
     decoding = Decoding(max_tokens=8, temperature=0.5, top_k=3, top_p=0.9, seed=1, min_p=0.1)
     decoding.repetition_penalty = 1.2
@@ -105,6 +109,9 @@ def test_all_bad_fields_are_named_together() -> None:
         ("few_shot.split", {"few_shot": FewShot(count=1), "split": "train"}),
         ("few_shot.split", {"few_shot": FewShot(count=1, split="A/B")}),
         ("few_shot.seed", {"few_shot": FewShot(count=1, seed=-1)}),
+        ("prompt_template", {"prompt_template": "Q:"}),
+        ("task", {"task": "tasks/x"}),
+        ("task", {"task": "tasks/x", "dataset": ""}),
         ("answer_pattern", {"answer_pattern": "("}),
         ("answer_pattern", {"answer_pattern": "(a+)+b"}),
         ("decoding.min_p", {"decoding": Decoding(temperature=1, min_p=1.5)}),

@@ -288,6 +288,46 @@ async def test_examples_stand_before_the_question(stack: Any, tiny: str, dataset
     assert all(a.prompt_tokens > b.prompt_tokens + 20 for a, b in zip(items, without, strict=True))
 
 
+async def test_a_template_words_the_prompt_and_not_the_item(stack: Any, tiny: str, dataset: Any) -> None:
+    spec = {"subject": tiny, "dataset": dataset.name, "decoding": SHORT, "limit": 4}
+    plain = await stack.ended((await stack.evaluate(**spec)).name)
+    worded = await stack.ended((await stack.evaluate(**spec, prompt_template="What is\n{question}")).name)
+    without, items = await stack.item_scores(plain.name), await stack.item_scores(worded.name)
+    assert [item.prompt for item in items] == [item.prompt for item in without]
+    assert all(a.prompt_tokens > b.prompt_tokens for a, b in zip(items, without, strict=True))
+
+
+async def test_an_evaluation_by_task_is_the_same_as_its_spec(stack: Any, tiny: str, dataset: Any) -> None:
+    request = registry_service_pb2.CreateTaskVersionRequest(parent="tasks/sums")
+    request.task_version.spec.CopyFrom(EvaluationSpec(dataset=dataset.name, decoding=SHORT, limit=6))
+    task = await stack.registry.CreateTaskVersion(request)
+    by_task = await stack.evaluate(subject=tiny, task=task.name)
+    written = await stack.evaluate(subject=tiny, dataset=dataset.name, decoding=SHORT, limit=6)
+    done, same = await stack.ended(by_task.name), await stack.ended(written.name)
+    assert (done.spec.task, done.result.score.count) == (task.name, 6)
+    assert done.result.score == same.result.score
+    done.spec.task = ""
+    assert done.spec == same.spec
+
+
+async def test_what_differs_from_the_task_is_named_with_every_other_fault(
+    stack: Any, tiny: str, dataset: Any
+) -> None:
+    request = registry_service_pb2.CreateTaskVersionRequest(parent="tasks/sampled")
+    sampled = EvaluationSpec(dataset=dataset.name, decoding=Decoding(temperature=1), samples=2)
+    request.task_version.spec.CopyFrom(sampled)
+    task = await stack.registry.CreateTaskVersion(request)
+    asked = EvaluationSpec(subject="models/x", task=task.name, samples=2, limit=5, format="tags")
+    create = CreateEvaluationRequest(evaluation=Evaluation(name="evaluations/x", spec=asked))
+    failure = await stack.failure_of(stack.evaluator.CreateEvaluation(create))
+    assert failure.fields == [
+        "evaluation.name",
+        "evaluation.spec.format",
+        "evaluation.spec.limit",
+        "evaluation.spec.subject",
+    ]
+
+
 async def test_examples_that_a_split_does_not_have_are_refused(stack: Any, tiny: str) -> None:
     splits = [
         dataset_pb2.Split(name="test", fraction=0.999),

@@ -100,7 +100,7 @@ def test_the_first_message_is_checked_as_a_whole() -> None:
         method="perplexity",
         allow_contamination=True,
         predictions="a" * 64,
-        task="tasks/t/versions/v1",
+        task="tasks/t",
         judge=Judge(subject="runs/r"),
     )
     evaluation = Evaluation(spec=spec, weights_digest="x")

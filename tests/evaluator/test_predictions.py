@@ -44,9 +44,11 @@ async def send(
     request_id: str = "",
     size: int = 1000,
     evaluation_id: str = "",
+    unknown: bytes = b"",
     **spec: Any,
 ) -> Evaluation:
     given = Evaluation(spec=EvaluationSpec(**{"subject": "predictors/gpt-x", **spec}))
+    given.spec.MergeFromString(unknown)
 
     async def messages() -> AsyncIterator[ScorePredictionsRequest]:
         yield ScorePredictionsRequest(evaluation=given, request_id=request_id, evaluation_id=evaluation_id)
@@ -172,6 +174,31 @@ async def test_a_repeated_request_makes_one_evaluation(stack: Any, five: str) ->
     other = [*right(range(4)), Prediction(trace_id="t4", output="none")]
     failure = await stack.failure_of(send(stack, other, request_id=request_id, dataset=five))
     assert failure.reason == "REQUEST_ID_REUSED"
+
+
+async def test_predictions_by_task_are_what_the_task_says(stack: Any, five: str) -> None:
+    request = registry_service_pb2.CreateTaskVersionRequest(parent="tasks/of-predictions")
+    asked = EvaluationSpec(
+        dataset=five, decoding=Decoding(max_tokens=9), limit=2, prompt_template="{question}!"
+    )
+    request.task_version.spec.CopyFrom(asked)
+    task = (await stack.registry.CreateTaskVersion(request)).name
+    made = await send(stack, right(range(2)), task=task)
+    assert (made.spec.task, made.spec.dataset, made.spec.decoding.max_tokens) == (task, five, 9)
+    assert made.spec.prompt_template == "{question}!"
+    assert (await stack.ended(made.name)).result.score.count == 2
+    listed = registry_service_pb2.ListEvaluationsRequest(task=task)
+    assert [each.name for each in (await stack.registry.ListEvaluations(listed)).evaluations] == [made.name]
+
+
+async def test_what_differs_from_the_task_is_named_with_the_other_faults(stack: Any, five: str) -> None:
+    request = registry_service_pb2.CreateTaskVersionRequest(parent="tasks/strict-predictions")
+    request.task_version.spec.CopyFrom(EvaluationSpec(dataset=five))
+    task = (await stack.registry.CreateTaskVersion(request)).name
+    later = b"\xf8\x3f\x01"  # the field 1023 of a later version of the protos
+    sent = send(stack, right(range(3)), task=task, subject="runs/r", limit=3, unknown=later)
+    failure = await stack.failure_of(sent)
+    assert failure.fields == ["evaluation.spec.#1023", "evaluation.spec.limit", "evaluation.spec.subject"]
 
 
 async def test_a_predictor_cannot_be_evaluated_anew(stack: Any, five: str) -> None:

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from tunix_rt.gateway.compare import Side, build_comparison, compare_items, limit_flips
+from tunix_rt.gateway.compare import build_comparison
 from tunix_rt.gateway.evaluation_match import Match, match_evaluations
+from tunix_rt.gateway.pairs import Side, compare_items, limit_flips
 from tunix_rt.gateway.parameters import differing_parameters, flatten_spec
 from tunix_rt.gateway.sentence import evidence_sentence, p_value_text, subject_label, verdict_sentence
 from tunix_rt.stats.paired import mcnemar_exact, minimum_detectable_difference
@@ -185,6 +186,56 @@ class TestSignificance:
         assert first.minimum_detectable_difference > alone.minimum_detectable_difference
 
 
+class TestFamilies:
+    """Ten families of four items; the items of seven are gained together, those of one are lost."""
+
+    old = items([WRONG] * 28 + [CORRECT] * 4 + [WRONG] * 8)
+    new = items([CORRECT] * 28 + [WRONG] * 12)
+
+    @property
+    def families(self):
+        return {f"t{index}": f"family {index // 4}" for index in range(40)}
+
+    def pair(self, **fields):
+        return compare_items(Side(BASE, items=self.old), Side(TUNED, items=self.new), **fields)
+
+    def test_families_decide_in_place_of_items(self):
+        pair = self.pair(families=self.families)
+        assert pair.p_value == pytest.approx(mcnemar_exact(28, 4))
+        assert (pair.clustered_p_value, pair.adjusted_p_value) == (18 / 256, 18 / 256)
+        assert pair.verdict == PairedComparison.NO_DETECTABLE_DIFFERENCE
+        assert self.pair().verdict == PairedComparison.BETTER
+
+    def test_interval_and_count_of_families_stand_beside(self):
+        pair = self.pair(families=self.families)
+        low = 0.6 - 2.262157 * math.sqrt(10 / 9 * (7 * 1.6**2 + 6.4**2 + 2 * 2.4**2)) / 40
+        assert pair.cluster_count == 10
+        assert (pair.clustered_low, pair.clustered_high) == pytest.approx((low, 1.0), abs=1e-6)
+
+    def test_items_in_families_reveal_less(self):
+        pair = self.pair(families=self.families)
+        assert pair.minimum_detectable_difference > 1.8 * self.pair().minimum_detectable_difference
+
+    def test_nothing_is_clustered_below_ten_families_or_with_an_item_that_has_none(self):
+        nine = {trace: min(family, "family 8") for trace, family in self.families.items()}
+        for families in (nine, self.families | {"t0": ""}, {}):
+            pair = self.pair(families=families)
+            assert (pair.cluster_count, pair.HasField("clustered_low")) == (0, False)
+            assert not pair.HasField("clustered_p_value")
+
+    def test_correction_for_several_subjects_is_over_the_deciding_p_values(self):
+        sides = [Side(BASE, items=self.old), Side(TUNED, items=self.new), Side("runs/b", items=self.new)]
+        match = Match((), "", ())
+        pairs = build_comparison(sides, match=match, curves=[], rates=[], families=self.families).pairs
+        assert [pair.adjusted_p_value for pair in pairs] == [36 / 256, 36 / 256]
+
+    def test_evidence_names_the_families_and_their_test(self):
+        assert evidence_sentence(self.pair(families=self.families)) == (
+            "+60.0 points on 40 items in 10 families, 95 % interval +10.0 to +100.0; "
+            "28 gained, 4 lost; permutation of families p = 0.07."
+        )
+
+
 class TestFlipLimit:
     @pytest.mark.parametrize(
         ("gained", "lost", "changed", "kept"),
@@ -245,6 +296,11 @@ class TestMatch:
         assert field in match.missing_reason
         assert "not comparable" in match.missing_reason
         assert [e.name for e in match.evaluations] == ["evaluations/b", "evaluations/t"]
+
+    def test_an_evaluation_by_task_compares_with_one_that_says_the_same(self):
+        by_task = evaluation("t", task="tasks/sums/versions/v1")
+        match = match_evaluations([BASE, TUNED], [[evaluation("b")], [by_task]], dataset="", split="test")
+        assert match.missing_reason == ""
 
     def test_nearest_evaluation_explains_best(self):
         far = evaluation("far", max_tokens=64, limit=5)

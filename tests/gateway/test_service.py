@@ -8,7 +8,7 @@ from tunix_rt.gateway.auth import TokenGate
 from tunix_rt.gateway.settings import Settings, is_loopback
 from tunix_rt.rpc.errors import NotFound
 from tunix_rt.rpc.status import reason_of, status_of, violations_of
-from tunix_rt.v1 import evaluation_pb2, job_pb2, job_service_pb2, model_pb2, run_pb2
+from tunix_rt.v1 import dataset_pb2, evaluation_pb2, job_pb2, job_service_pb2, model_pb2, run_pb2
 from tunix_rt.v1 import registry_service_pb2 as pb2
 from tunix_rt.v1.gateway_service_pb2 import (
     CompareRunsRequest,
@@ -28,7 +28,8 @@ class Registry(RegistryServiceServicer):
 
     def __init__(self, datasets=("datasets/sums",)):
         self.datasets = datasets
-        self.curve_requests = []
+        self.clusters = 0
+        self.curve_requests, self.run_requests, self.trace_requests = [], [], []
 
     async def GetModelVersion(self, request, context):
         if request.name != BASE:
@@ -38,10 +39,22 @@ class Registry(RegistryServiceServicer):
     async def GetRun(self, request, context):
         if request.name != TUNED:
             raise NotFound(request.name)
-        spec = run_pb2.RunSpec(model=BASE, steps=10)
-        return run_pb2.Run(
-            name=TUNED, spec=spec, metrics=[run_pb2.MetricSummary(metric="train/loss", last=0.5)]
-        )
+        return tuned_run(TUNED, seed=1)
+
+    async def ListRuns(self, request, context):
+        self.run_requests.append(request)
+        if request.page_token:
+            return pb2.ListRunsResponse(runs=[tuned_run("runs/longer", seed=3, steps=11)])
+        runs = [tuned_run(TUNED, seed=1), tuned_run("runs/tuned-again", seed=2)]
+        return pb2.ListRunsResponse(runs=runs, next_page_token="2")
+
+    async def ListTraces(self, request, context):
+        self.trace_requests.append(request)
+        place = int(request.page_token or 0)
+        traces = [dataset_pb2.Trace(id=str(i)) for i in range(place, place + 10)]
+        for trace in traces:
+            trace.meta["family"] = float(int(trace.id) // 3)
+        return pb2.ListTracesResponse(traces=traces, next_page_token=str(place + 10) if place < 20 else "")
 
     async def ListEvaluations(self, request, context):
         assert request.state == job_pb2.JOB_STATE_SUCCEEDED
@@ -52,6 +65,9 @@ class Registry(RegistryServiceServicer):
         spec = evaluation_pb2.EvaluationSpec(subject=request.subject, dataset=datasets[place], split="test")
         name = f"evaluations/{request.subject.split('/')[1]}-{place}"
         evaluation = evaluation_pb2.Evaluation(name=name, spec=spec, dataset_sha256=datasets[place])
+        evaluation.result.score.mean = 0.8 if "again" in request.subject else 25 / 30
+        if self.clusters:
+            evaluation.result.clustered_score.cluster_count = self.clusters
         token = str(place + 1) if place + 1 < len(datasets) else ""
         return pb2.ListEvaluationsResponse(evaluations=[evaluation], next_page_token=token)
 
@@ -76,6 +92,11 @@ class Registry(RegistryServiceServicer):
             for metric in request.metrics
         ]
         return pb2.GetCurvesResponse(curves=curves)
+
+
+def tuned_run(name, *, seed, steps=10):
+    spec = run_pb2.RunSpec(model=BASE, dataset="datasets/sums", steps=steps, seed=seed)
+    return run_pb2.Run(name=name, spec=spec, metrics=[run_pb2.MetricSummary(metric="train/loss", last=0.5)])
 
 
 class Jobs(JobServiceServicer):
@@ -111,6 +132,31 @@ async def test_base_and_tuned_are_compared_item_by_item_over_all_pages(stub, reg
     assert answer.subjects[1].steps_per_second == 3.0
     assert [(c.run, c.metric) for c in answer.curves] == [(TUNED, "train/loss"), (TUNED, "validation/loss")]
     assert [request.max_points for request in registry.curve_requests] == [500, 10_000]
+
+
+async def test_families_are_read_where_the_evaluation_has_them(stub, registry):
+    registry.clusters = 10
+    answer = await stub.CompareRuns(CompareRunsRequest(subjects=[BASE, TUNED]), timeout=DEADLINE)
+    (pair,) = answer.pairs
+    assert pair.cluster_count == 10
+    assert pair.clustered_p_value == 2 / 2**9  # 9 families with a difference, all one way
+    assert [(r.dataset, r.split) for r in registry.trace_requests] == [("datasets/sums", "test")] * 3
+
+
+async def test_traces_are_not_read_without_families(stub, registry):
+    await stub.CompareRuns(CompareRunsRequest(subjects=[BASE, TUNED]), timeout=DEADLINE)
+    assert registry.trace_requests == []
+
+
+async def test_other_seeds_of_a_compared_run_are_found_in_the_registry(stub, registry):
+    answer = await stub.CompareRuns(CompareRunsRequest(subjects=[BASE, TUNED]), timeout=DEADLINE)
+    (group,) = answer.seed_groups
+    assert (list(group.runs), list(group.seeds)) == ([TUNED, "runs/tuned-again"], [1, 2])
+    assert list(group.scores) == [pytest.approx(25 / 30), 0.8]
+    assert [difference.subject for difference in answer.seed_differences] == [TUNED]
+    assert [(r.dataset, r.state) for r in registry.run_requests] == [
+        ("datasets/sums", job_pb2.JOB_STATE_SUCCEEDED)
+    ] * 2
 
 
 async def test_several_datasets_are_an_error_that_names_them(stub, registry):

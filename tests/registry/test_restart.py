@@ -132,6 +132,7 @@ async def test_migrations_run_once_however_many_servers_start(make_database, tmp
         assert connection.execute("SELECT number FROM migrations ORDER BY number").fetchall() == [
             (1,),
             (2,),
+            (3,),
         ]
         connection.execute("INSERT INTO migrations (number) VALUES (9999)")
     with pytest.raises(RuntimeError, match="9999"):

@@ -166,7 +166,9 @@ def test_a_set_that_cannot_be_scored_by_is_named_item_by_item(command: Callable,
     path.write_text("".join(json.dumps(record) + "\n" for record in [good, *bad]))
     answer = command("datasets", "validate", "--file", str(path), "--json")
     assert answer.code == 1
-    assert [fault["id"] for fault in json.loads(answer.out)["faults"]] == ["b", "c"]
+    report = json.loads(answer.out)
+    assert [fault["id"] for fault in report["faults"]] == ["b", "c"]
+    assert (report["items"], report["duplicates"]) == (3, 1)
     plain = command("datasets", "validate", "--file", str(path))
     assert plain.code == 1
     assert "b asks what a asks; leave one out." in plain.out

@@ -159,6 +159,7 @@ def test_every_setting_of_an_evaluation_is_an_option(command: Callable, model: s
         "--few-shot": "1",
         "--few-shot-seed": "5",
         "--answer-pattern": r"= (\d+)",
+        "--prompt-template": "Q: {question}",
     }
     flags = [text for option in options.items() for text in option]
     made = command(
@@ -187,5 +188,45 @@ def test_every_setting_of_an_evaluation_is_an_option(command: Callable, model: s
     }
     assert spec["few_shot"] == {"count": 1, "split": "train", "seed": "5"}
     assert (spec["samples"], spec["limit"], spec["answer_pattern"]) == (2, "3", r"= (\d+)")
+    assert spec["prompt_template"] == "Q: {question}"
     refused = command("evaluate", model, "--dataset", dataset, "--samples", "2", "--json")
     assert [each["field"] for each in refused.error["violations"]] == ["evaluation.spec.samples"]
+
+
+def test_evaluations_by_task_measure_the_same(command: Callable, model: str, dataset: str) -> None:
+    spec = ("--dataset", dataset, "--max-tokens", "4", "--limit", "3", "--format", "tags")
+    task = command("tasks", "create", "short", *spec, "--json").json["name"]
+    by_task = command("evaluate", model, "--task", "short", "--json").json
+    written = command("evaluate", model, *spec, "--json").json
+    assert by_task["spec"].pop("task") == task == "tasks/short/versions/v1"
+    assert by_task["spec"] == written["spec"]
+    listed = command("evaluations", "list", "--task", "short", "--json").json["evaluations"]
+    assert [each["name"] for each in listed] == [written["name"], by_task["name"]]
+    (board,) = command("leaderboard", "--task", task, "--json").json["boards"]
+    assert (board["tasks"], board["entries"][0]["evaluation_count"]) == ([task], 2)
+    assert task in command("leaderboard", dataset).out
+    assert f"by {task}" in command("evaluations", "show", by_task["name"]).out
+
+
+def test_an_option_beside_a_task_must_say_what_the_task_says(
+    command: Callable, model: str, dataset: str
+) -> None:
+    command("tasks", "create", "strict", "--dataset", dataset, "--max-tokens", "4", "--limit", "3")
+    answer = command(
+        "evaluate", model, "--task", "strict", "--max-tokens", "5", "--samples", "1", "--limit", "2", "--json"
+    )
+    assert sorted(each["field"] for each in answer.error["violations"]) == [
+        "evaluation.spec.decoding.max_tokens",
+        "evaluation.spec.limit",
+    ]
+
+
+def test_a_run_is_evaluated_by_a_task(command: Callable, model: str, dataset: str) -> None:
+    command("tasks", "create", "after", "--dataset", dataset, "--max-tokens", "4", "--limit", "2")
+    run = command(
+        "train", "--model", model, "--dataset", dataset, "--steps", "1", "--format", "tags", "--detach",
+        "--evaluate-after", "tasks/after", "--evaluate-after", f"{dataset}:test", "--json",
+    ).json  # fmt: skip
+    by_task, plain = run["spec"]["evaluate_after"]
+    assert (by_task["task"], by_task["format"]) == ("tasks/after/versions/v1", "answer-line")
+    assert (plain["format"], plain.get("task")) == ("tags", None)

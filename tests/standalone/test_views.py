@@ -123,8 +123,33 @@ def test_a_comparison_shows_each_test_and_what_the_items_can_reveal() -> None:
     compared.pairs.append(other)
     text = rendered(comparison_view(compared))
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines()]
-    assert ["runs/b", "+30.0 [-10.0, +60.0]", "0.3750", "0.3750", "0.3800", "59.2 points"] in rows
-    assert "permutation p = 0.0200, adjusted 0.0600; so few items reveal none." in " ".join(text.split())
+    assert ["runs/b", "+30.0 [-10.0, +60.0]", "0.3750", "0.3800", "0.3750", "59.2 points"] in rows
+    assert "permutation test p = 0.0200, adjusted 0.0600; so few items reveal none." in " ".join(text.split())
+
+
+def test_a_comparison_of_families_shows_their_interval_and_test_in_place_of_the_items() -> None:
+    compared = comparison()
+    (pair,) = compared.pairs
+    pair.cluster_count, pair.clustered_p_value, pair.adjusted_p_value = 12, 0.5, 0.5
+    pair.clustered_low, pair.clustered_high = -0.2, 0.8
+    text = rendered(comparison_view(compared))
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines()]
+    cells = ["runs/b", "+30.0 [-20.0, +80.0]", "12", "0.5000", "0.3750", "0.3800", "0.5000", "59.2 points"]
+    assert cells in rows
+    assert "[-20.0, +80.0], 4 gained and 1 lost of 10 items in 12 families, permutation of families" in (
+        " ".join(text.split())
+    )
+
+
+def test_a_comparison_shows_the_seeds_of_its_runs() -> None:
+    compared = comparison()
+    compared.seed_groups.add(
+        runs=["runs/b", "runs/c"], seeds=[1, 7], scores=[0.5, 0.52], mean=0.51, standard_deviation=0.014,
+        low=0.38, high=0.64, chance_difference=0.25,
+    )  # fmt: skip
+    text = " ".join(rendered(comparison_view(compared)).split())
+    assert "2 seeds of b: 51.0 % ± 1.4" in text
+    assert "Scores: 50.0 % (seed 1), 52.0 % (seed 7)." in text
 
 
 def test_a_comparison_shows_zero_as_zero_and_absence_as_absence() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tunix_rt.stats.seeds import seed_variance, t_quantile
+from tunix_rt.stats.seeds import seed_spread, seed_variance, t_quantile, welch_interval
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
@@ -62,3 +62,45 @@ def test_too_little_is_refused(scores: list[list[float]], message: str) -> None:
 def test_t_needs_a_degree_of_freedom() -> None:
     with pytest.raises(ValueError, match="it must be at least 1"):
         t_quantile(0, 0.95)
+
+
+def test_spread_of_means_equals_scipy() -> None:
+    found = seed_spread([0.412, 0.431, 0.393])
+    assert (found.seeds, found.mean, found.deviation) == (3, pytest.approx(0.412), pytest.approx(0.019))
+    low, high = stats.t.interval(0.95, df=2, loc=0.412, scale=0.019 / 3**0.5)
+    assert (found.interval.low, found.interval.high) == pytest.approx((low, high))
+    assert found.chance_difference == pytest.approx(stats.t.ppf(0.975, 2) * 0.019 * 2**0.5)
+
+
+def test_chance_difference_holds_two_further_runs_in_95_of_100_cases() -> None:
+    draws = np.random.default_rng(4).normal(0.5, 0.02, size=(4_000, 5))
+    held = [abs(row[3] - row[4]) <= seed_spread(row[:3].tolist()).chance_difference for row in draws]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.01)
+
+
+def test_one_seed_has_no_spread() -> None:
+    with pytest.raises(ValueError, match="at least two"):
+        seed_spread([0.4])
+
+
+def test_welch_interval_has_the_degrees_of_scipy_rounded_down() -> None:
+    old, new = [0.412, 0.431, 0.393], [0.449, 0.452, 0.420, 0.463]
+    test = stats.ttest_ind(new, old, equal_var=False)
+    assert test.df == pytest.approx(4.3556, abs=1e-4)
+    error = (np.mean(new) - np.mean(old)) / test.statistic
+    low, high = stats.t.interval(0.95, df=4, loc=np.mean(new) - np.mean(old), scale=error)
+    found = welch_interval(old, new)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_welch_interval_against_a_constant_is_that_of_one_sample() -> None:
+    new = [0.449, 0.452, 0.420, 0.463]
+    low, high = stats.t.interval(0.95, df=3, loc=np.mean(new) - 0.4, scale=stats.sem(new))
+    found = welch_interval([0.4], new)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_welch_interval_needs_some_spread() -> None:
+    assert welch_interval([0.4, 0.4], [0.5, 0.5]) is None

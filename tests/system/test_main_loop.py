@@ -108,6 +108,22 @@ def test_the_comparison_is_paired_item_by_item(system, loop, tiny_model: str) ->
     assert [curve.metric for curve in comparison.curves].count("train/loss") == 1
 
 
+@pytest.mark.timeout(180)
+def test_another_seed_of_the_run_is_found(system, loop, tiny_model: str) -> None:
+    spec = system.registry.GetRun(registry_service_pb2.GetRunRequest(name=loop[1])).spec
+    spec.seed += 1
+    create = trainer_service_pb2.CreateRunRequest(run=run_pb2.Run(spec=spec))
+    run = system.trainer.CreateRun(create, timeout=30).name
+    for _ in system.gateway.WatchRun(gateway_service_pb2.WatchRunRequest(name=run), timeout=100):
+        pass
+    (after,) = system.registry.GetRun(registry_service_pb2.GetRunRequest(name=run)).evaluations
+    own = wait_for_evaluation(system, after).result.score.mean
+    request = gateway_service_pb2.CompareRunsRequest(subjects=[tiny_model, loop[1]])
+    (group,) = system.gateway.CompareRuns(request, timeout=30).seed_groups
+    assert (list(group.runs), list(group.seeds)) == ([loop[1], run], [spec.seed - 1, spec.seed])
+    assert group.scores[1] == own
+
+
 def test_generation_streams_text(system, loop) -> None:
     request = evaluator_service_pb2.GenerateRequest(
         subject=loop[1], prompts=["What is 2 + 3?", "What is 4 + 4?"]
@@ -162,6 +178,12 @@ def test_the_example_scripts_run(system, loop, tmp_path: Path, tiny_model: str, 
     asked = ["--dataset", "datasets/from-example", "--predictor", "oracle", str(predictions)]
     assert not example("import_predictions").main([*gateway, *asked])
     assert "100.0% [" in capsys.readouterr().out
+    request = registry_service_pb2.CreateTaskVersionRequest(parent="tasks/from-example")
+    request.task_version.spec.dataset = "datasets/from-example"
+    request.task_version.spec.decoding.max_tokens = 8
+    task = system.registry.CreateTaskVersion(request, timeout=30).name
+    assert not example("evaluate_by_task").main([*gateway, task, tiny_model, loop[1]])
+    assert "1. " in capsys.readouterr().out
 
 
 def example(name: str) -> ModuleType:

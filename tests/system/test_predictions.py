@@ -114,6 +114,21 @@ def test_the_artifact_of_an_evaluation_is_scored_again_like_it(system, pair, tmp
     assert again["spec"]["predictions"] == pair[0]["spec"]["predictions"]
 
 
+def test_predictions_are_imported_by_task(system, pair, dataset: str, items, tmp_path: Path) -> None:
+    options = ["--dataset", dataset, "--max-tokens", "77", "--limit", "2", "--json"]
+    made = system.command_line("tasks", "create", "two-items", *options)
+    assert made.returncode == 0, made.stderr
+    outputs = [{"id": name, "prediction": answer} for name, answer in items[:2]]
+    file = write(tmp_path / "two.jsonl", outputs)
+    found = imported(system, file, "--predictor", "two", "--task", "two-items")
+    assert found["spec"]["task"] == "tasks/two-items/versions/v1"
+    assert found["spec"]["decoding"] == pair[0]["spec"]["decoding"]
+    assert found["result"]["score"]["count"] == "2"
+    options = ["--predictor", "two", "--task", "two-items", "--limit", "3", "--json"]
+    failed = json.loads(system.command_line("evaluations", "import", file, *options).stderr)
+    assert [each["field"] for each in failed["violations"]] == ["evaluation.spec.limit"]
+
+
 @pytest.mark.timeout(180)
 def test_an_import_survives_the_kill_of_the_evaluator(system, tmp_path: Path) -> None:
     made = system.command_line("datasets", "create", "units", "--generator", "units-eval@1", "--json")

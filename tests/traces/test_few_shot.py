@@ -84,3 +84,9 @@ def test_examples_are_turns_between_the_instruction_and_the_question() -> None:
     ]
     tagged = few_shot_messages("What is 3 + 1?", examples[:1], "tags")
     assert tagged[2]["content"] == "<reasoning>1 + 1 = 2</reasoning>\n<answer>2</answer>"
+
+
+def test_a_template_words_the_questions_of_the_examples_too() -> None:
+    messages = few_shot_messages("What is 3 + 1?", [trace(1)], "answer-line", template="Q: {question}")
+    users = [message["content"] for message in messages if message["role"] == "user"]
+    assert users == ["Q: What is 1 + 1?", "Q: What is 3 + 1?"]

@@ -85,3 +85,10 @@ def test_sections_and_types_are_counted() -> None:
         {"": 1, "sums": 2},
         {"boolean": 1, "integer": 2},
     )
+
+
+def test_duplicates_are_counted_less_one_for_each_question() -> None:
+    questions = ["What is 2 + 2?", "what is 2+2", "What is 2 - 2?", "What is 2 + 2 ?"]
+    items = [item(f"t{at}", "4", "integer", prompt=text) for at, text in enumerate(questions)]
+    assert check_set(items).duplicates == 2
+    assert check_set(items[1:3]).duplicates == 0

@@ -3,7 +3,7 @@ import pytest
 from tunix_rt.answers.extract import extract_answer
 from tunix_rt.answers.score import score_output
 from tunix_rt.traces.golden import golden_v2
-from tunix_rt.traces.text import FORMATS, completion_text, prompt_messages
+from tunix_rt.traces.text import FORMATS, completion_text, prompt_messages, template_faults, user_message
 from tunix_rt.traces.trace import Step, Trace
 
 TRACE = Trace(
@@ -50,6 +50,37 @@ def test_the_instruction_is_the_system_message() -> None:
 def test_a_given_system_message_comes_before_the_instruction() -> None:
     content = prompt_messages("2+2?", "tags", "Be brief.")[0]["content"]
     assert content.startswith("Be brief.\nReason in <reasoning>")
+
+
+def test_a_template_words_the_users_message() -> None:
+    messages = prompt_messages("2+2?", template="Question: {question}\nAnswer:")
+    assert messages[1] == {"role": "user", "content": "Question: 2+2?\nAnswer:"}
+
+
+def test_a_question_may_hold_braces() -> None:
+    assert user_message("What is {question} in {x}?", "Q: {question}") == "Q: What is {question} in {x}?"
+
+
+@pytest.mark.parametrize(
+    ("template", "faults"),
+    [
+        ("Q: {question}", []),
+        ("Q:", ["has `{question}` 0 times; it must stand there exactly once."]),
+        ("{question} {question}", ["has `{question}` 2 times; it must stand there exactly once."]),
+        ("{{question}", ["has `{` outside of `{question}`; leave other braces out."]),
+        ("{question} {x}", ["has `{` and `}` outside of `{question}`; leave other braces out."]),
+        (
+            "é" * 8193 + "}",
+            [
+                "has 16387 bytes; it must have at most 16384.",
+                "has `{question}` 0 times; it must stand there exactly once.",
+                "has `}` outside of `{question}`; leave other braces out.",
+            ],
+        ),
+    ],
+)
+def test_every_fault_of_a_template_is_named(template: str, faults: list[str]) -> None:
+    assert template_faults(template) == faults
 
 
 def test_an_unknown_format_is_an_error() -> None:

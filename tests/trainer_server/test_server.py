@@ -13,6 +13,7 @@ from tunix_rt.rpc.status import reason_of, status_of, violations_of
 from tunix_rt.trainer.server import start
 from tunix_rt.trainer.settings import Settings
 from tunix_rt.trainer.spec import complete
+from tunix_rt.v1 import registry_service_pb2
 from tunix_rt.v1.evaluation_pb2 import EvaluationSpec
 from tunix_rt.v1.job_pb2 import JobState, JobStatus
 from tunix_rt.v1.run_pb2 import Run, RunSpec
@@ -144,3 +145,35 @@ async def test_a_registry_that_is_away_is_unavailable(trainer: Any, registry: An
     code, text, _ = await refused(trainer.CreateRun(CreateRunRequest(run=Run(spec=spec))))
     assert code == "UNAVAILABLE"
     assert text.startswith("SERVICE_UNAVAILABLE: The registry does not answer")
+
+
+async def test_an_evaluation_by_task_takes_nothing_from_the_run(
+    trainer: Any, registry: Any, spec: RunSpec
+) -> None:
+    request = registry_service_pb2.CreateTaskVersionRequest(parent="tasks/sums")
+    request.task_version.spec.CopyFrom(EvaluationSpec(dataset=spec.dataset, split="train"))
+    task = await registry.stub.CreateTaskVersion(request)
+    spec.format, spec.system_prompt = "tags", "Be brief."
+    spec.evaluate_after.add(task=task.name)
+    run = await trainer.CreateRun(CreateRunRequest(run=Run(spec=spec)))
+    [evaluation] = run.spec.evaluate_after
+    assert evaluation.task == task.name
+    evaluation.task = ""
+    assert evaluation == task.spec
+
+
+async def test_what_differs_from_a_task_is_named_with_every_other_fault(
+    trainer: Any, registry: Any, spec: RunSpec
+) -> None:
+    request = registry_service_pb2.CreateTaskVersionRequest(parent="tasks/sums")
+    request.task_version.spec.CopyFrom(EvaluationSpec(dataset=spec.dataset, split="train"))
+    task = await registry.stub.CreateTaskVersion(request)
+    spec.steps = 0
+    spec.evaluate_after.add(task=task.name, limit=3)
+    spec.evaluate_after.add(task="tasks/sums")
+    _, _, fields = await refused(trainer.CreateRun(CreateRunRequest(run=Run(spec=spec))))
+    assert sorted(field for field, _ in fields) == [
+        "run.spec.evaluate_after[0].limit",
+        "run.spec.evaluate_after[1].task",
+        "run.spec.steps",
+    ]

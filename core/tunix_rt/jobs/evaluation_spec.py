@@ -8,8 +8,18 @@ from collections.abc import Iterator
 from tunix_rt.answers.pattern import check_pattern
 from tunix_rt.answers.score import SCORER
 from tunix_rt.rpc.errors import Violation
-from tunix_rt.rpc.names import DATASET, MODEL_VERSION, PREDICTOR, RUN, check, check_any, check_id, matches
-from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
+from tunix_rt.rpc.names import (
+    DATASET,
+    MODEL_VERSION,
+    PREDICTOR,
+    RUN,
+    TASK_VERSION,
+    check,
+    check_any,
+    check_id,
+    matches,
+)
+from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS, QUESTION, template_faults
 from tunix_rt.v1.evaluation_pb2 import Decoding, EvaluationSpec, FewShot
 
 DEFAULT_SPLIT = "test"
@@ -24,6 +34,7 @@ MAX_STOP = 100
 MAX_REPETITION_PENALTY = 10
 SUBJECTS = (MODEL_VERSION, RUN)
 EVALUATED = (*SUBJECTS, PREDICTOR)
+NOT_OF_TASKS = ("subject", "allow_contamination", "predictions", "task")
 
 
 def complete_evaluation(spec: EvaluationSpec) -> EvaluationSpec:
@@ -34,6 +45,7 @@ def complete_evaluation(spec: EvaluationSpec) -> EvaluationSpec:
     made.format = spec.format or DEFAULT_FORMAT
     made.scorer = spec.scorer or SCORER
     made.samples = spec.samples or 1
+    made.prompt_template = "" if spec.prompt_template == QUESTION else spec.prompt_template
     made.decoding.CopyFrom(complete_decoding(spec.decoding))
     if spec.HasField("few_shot"):
         made.few_shot.split = spec.few_shot.split or DEFAULT_EXAMPLE_SPLIT
@@ -53,7 +65,10 @@ def complete_decoding(decoding: Decoding) -> Decoding:
 def evaluation_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
     """What is wrong with a spec whose subject and dataset are given; `field` is its path."""
     yield from _some(check_any(spec.subject, EVALUATED, f"{field}.subject"))
-    yield from _some(check(spec.dataset, DATASET, f"{field}.dataset"))
+    if spec.dataset or not spec.task:
+        yield from _some(check(spec.dataset, DATASET, f"{field}.dataset"))
+    if spec.task:
+        yield from _some(check(spec.task, TASK_VERSION, f"{field}.task"))
     yield from _shared_violations(spec, field)
 
 
@@ -79,8 +94,21 @@ def follow_up_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation
         )
     if spec.dataset:
         yield from _some(check(spec.dataset, DATASET, f"{field}.dataset"))
+    if spec.task:
+        yield from _some(check(spec.task, TASK_VERSION, f"{field}.task"))
     if spec.predictions:
         yield Violation(f"{field}.predictions", "is output only; leave it out.")
+    yield from _shared_violations(spec, field)
+    yield from unused_settings(spec.decoding, f"{field}.decoding")
+
+
+def task_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
+    """What is wrong with the spec of a task: all rules hold but that it says nothing of a subject."""
+    for name in NOT_OF_TASKS:
+        if getattr(spec, name):
+            text = "is set; a task does not say this. Leave it out, and give it with the evaluation."
+            yield Violation(f"{field}.{name}", text)
+    yield from _some(check(spec.dataset, DATASET, f"{field}.dataset"))
     yield from _shared_violations(spec, field)
     yield from unused_settings(spec.decoding, f"{field}.decoding")
 
@@ -157,6 +185,9 @@ def _shared_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
         yield Violation(f"{field}.samples", text)
     if spec.answer_pattern and (fault := check_pattern(spec.answer_pattern)):
         yield Violation(f"{field}.answer_pattern", fault)
+    if spec.prompt_template:
+        for fault in template_faults(spec.prompt_template):
+            yield Violation(f"{field}.prompt_template", fault)
     if spec.HasField("few_shot"):
         yield from _few_shot_violations(spec.few_shot, spec.split or DEFAULT_SPLIT, f"{field}.few_shot")
 

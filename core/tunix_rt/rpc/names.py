@@ -19,6 +19,8 @@ ARTIFACT = "artifacts/{artifact}"
 MODEL = "models/{model}"
 MODEL_VERSION = "models/{model}/versions/{version}"
 PREDICTOR = "predictors/{predictor}"
+TASK = "tasks/{task}"
+TASK_VERSION = "tasks/{task}/versions/{version}"
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -10,6 +10,8 @@ import numpy as np
 
 from tunix_rt.stats.intervals import finite_sample, normal_quantile
 
+MIN_CLUSTERS = 10  # with fewer, errors that are clustered come out far too small
+
 
 @dataclass(frozen=True)
 class ClusteredInterval:

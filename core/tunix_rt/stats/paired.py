@@ -69,7 +69,7 @@ def paired_bootstrap(
     confidence: float = 0.95,
 ) -> Interval:
     """Percentile bootstrap interval of mean(candidate - baseline), items drawn in pairs."""
-    differences = _differences(baseline, candidate)
+    differences = paired_differences(baseline, candidate)
     if resamples < 100:
         raise ValueError(f"resamples is {resamples}; it must be at least 100.")
     tail = (1 - checked_confidence(confidence)) / 2
@@ -151,7 +151,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def detectable_difference(
-    baseline: Sequence[float], candidate: Sequence[float], *, alpha: float = 0.05, power: float = 0.8
+    baseline: Sequence[float],
+    candidate: Sequence[float],
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    design_effect: float = 1.0,
 ) -> float | None:
     """Smallest difference that a paired test on these many items reveals with this power.
 
@@ -159,19 +164,20 @@ def detectable_difference(
     differences; for right/wrong scores that is the discordance, and the formula that of
     `minimum_detectable_difference`. Where the items differ too little to reveal anything, π is taken as
     d: every change is a whole point, and all go one way. None if so few items can reveal nothing: m
-    changes have at least the p-value 2/2ᵐ.
+    changes have at least the p-value 2/2ᵐ. Items that vary together count as n / `design_effect` ones,
+    never as more than n.
     """
-    differences = _differences(baseline, candidate)
+    differences = paired_differences(baseline, candidate)
     n, moved = differences.size, int(np.count_nonzero(differences))
     if 2.0 ** (1 - n) >= alpha:
         return None
-    found = None
+    found, worth = None, n / max(1.0, design_effect)
     if 2.0 ** (1 - moved) < alpha:
         square = float(np.mean(differences**2))
         whole = bool(np.isin(differences, (-1.0, 0.0, 1.0)).all())
         most = square if whole else math.sqrt(square)  # no difference with this mean square is larger
-        found = _solve(n, lambda _: square, most, alpha=alpha, power=power)
-    return _solve(n, lambda d: d, 1.0, alpha=alpha, power=power) if found is None else found
+        found = _solve(worth, lambda _: square, most, alpha=alpha, power=power)
+    return _solve(worth, lambda d: d, 1.0, alpha=alpha, power=power) if found is None else found
 
 
 def minimum_detectable_difference(
@@ -212,7 +218,7 @@ def compare(
     resamples: int = 10_000,
 ) -> PairedComparison:
     """Compares the scores of two systems, given in the same item order."""
-    differences = _differences(baseline, candidate)
+    differences = paired_differences(baseline, candidate)
     difference = float(differences.mean())
     gained = int(np.count_nonzero(differences > 0))
     lost = int(np.count_nonzero(differences < 0))
@@ -232,7 +238,7 @@ def compare(
 
 
 def _solve(
-    n: int, square: Callable[[float], float], most: float, *, alpha: float, power: float
+    n: float, square: Callable[[float], float], most: float, *, alpha: float, power: float
 ) -> float | None:
     """The d in (0, most] that n items reveal when differences have this mean square; None if none is."""
     z_alpha = normal_quantile(1 - alpha)
@@ -251,7 +257,8 @@ def _solve(
     return high
 
 
-def _differences(baseline: Sequence[float], candidate: Sequence[float]) -> NDArray[np.float64]:
+def paired_differences(baseline: Sequence[float], candidate: Sequence[float]) -> NDArray[np.float64]:
+    """The candidate's scores minus the baseline's, which stand in the same item order."""
     if len(baseline) != len(candidate):
         raise ValueError(
             f"baseline has {len(baseline)} items and candidate {len(candidate)}; pair them by item first."

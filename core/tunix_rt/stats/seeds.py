@@ -26,6 +26,61 @@ class SeedVariance:
     interval: Interval
 
 
+@dataclass(frozen=True)
+class SeedSpread:
+    """The mean scores of one method under several seeds.
+
+    `deviation` has the divisor seeds - 1; `interval` is that of the mean over all seeds. Two runs of the
+    method differ by less than `chance_difference` with the interval's confidence.
+    """
+
+    seeds: int
+    mean: float
+    deviation: float
+    interval: Interval
+    chance_difference: float
+
+
+def seed_spread(means: Sequence[float], confidence: float = 0.95) -> SeedSpread:
+    """The spread of the mean scores of two or more seeds, taken as normal.
+
+    With s the standard deviation of S seeds, m their mean and t the quantile of Student's t with S - 1
+    degrees of freedom: `interval` = m ± t·s/√S, and `chance_difference` = t·s·√2, because the difference of
+    two further runs has the variance 2σ².
+    """
+    sample = finite_sample(means)
+    if sample.size < 2:
+        raise ValueError("there is one seed; the spread of seeds needs at least two.")
+    mean, deviation = float(sample.mean()), float(sample.std(ddof=1))
+    t = t_quantile(sample.size - 1, confidence)
+    reach = t * deviation / math.sqrt(sample.size)
+    return SeedSpread(
+        sample.size, mean, deviation, Interval(mean - reach, mean + reach), t * deviation * math.sqrt(2)
+    )
+
+
+def welch_interval(
+    baseline: Sequence[float], candidate: Sequence[float], confidence: float = 0.95
+) -> Interval | None:
+    """Welch's interval of mean(candidate) - mean(baseline) over unpaired seeds; None without any spread.
+
+    d ± t·√(a + b) with a = s²/S of one side and b that of the other; t has
+    (a + b)² / (a²/(S_a - 1) + b²/(S_b - 1)) degrees of freedom, rounded down (Welch, Biometrika 34, 1947).
+    A side with a single score is a constant, such as the model that was there before training: its share of
+    the variance is 0.
+    """
+    sides = [finite_sample(baseline), finite_sample(candidate)]
+    shares = [float(side.var(ddof=1)) / side.size if side.size > 1 else 0.0 for side in sides]
+    variance = math.fsum(shares)
+    if variance == 0:
+        return None
+    parts = (share * share / (side.size - 1) for share, side in zip(shares, sides, strict=True) if share)
+    degrees = math.floor(variance * variance / math.fsum(parts) + 1e-9)
+    difference = float(sides[1].mean() - sides[0].mean())
+    reach = t_quantile(degrees, confidence) * math.sqrt(variance)
+    return Interval(difference - reach, difference + reach)
+
+
 def seed_variance(scores_by_seed: Sequence[Sequence[float]], confidence: float = 0.95) -> SeedVariance:
     """The spread of a score over seeds; each seed's item scores stand in the same item order.
 
@@ -41,11 +96,10 @@ def seed_variance(scores_by_seed: Sequence[Sequence[float]], confidence: float =
     if items < 2:
         raise ValueError("there is 1 item; at least two are needed to tell seeds from chance.")
     means = table.mean(axis=1)
-    mean, variance = float(means.mean()), float(means.var(ddof=1))
-    residual = table - means[:, None] - table.mean(axis=0) + mean
+    spread = seed_spread(means.tolist(), confidence)
+    residual = table - means[:, None] - table.mean(axis=0) + spread.mean
     chance = float((residual**2).sum() / ((seeds - 1) * (items - 1)) / items)
-    reach = t_quantile(seeds - 1, confidence) * math.sqrt(variance / seeds)
-    return SeedVariance(seeds, mean, variance, chance, Interval(low=mean - reach, high=mean + reach))
+    return SeedVariance(seeds, spread.mean, spread.deviation**2, chance, spread.interval)
 
 
 def t_quantile(degrees: int, confidence: float) -> float:

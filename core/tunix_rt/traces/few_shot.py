@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tunix_rt.traces.contamination import loose_prompt
 from tunix_rt.traces.draws import Draws
-from tunix_rt.traces.text import completion_text, prompt_messages
+from tunix_rt.traces.text import completion_text, prompt_messages, user_message
 from tunix_rt.traces.trace import Trace
 
 
@@ -53,11 +53,15 @@ def few_shot_messages(
     examples: Sequence[Trace],
     format: str,  # noqa: A002
     system: str = "",
+    template: str = "",
 ) -> list[dict[str, str]]:
-    """The chat messages of a prompt with examples as turns of user and assistant before it."""
-    instruction, question = prompt_messages(prompt, format, system)
+    """The chat messages of a prompt with examples as turns of user and assistant before it.
+
+    The template holds for the questions of the examples too.
+    """
+    instruction, question = prompt_messages(prompt, format, system, template)
     turns = []
     for example in examples:
-        turns.append({"role": "user", "content": example.prompt})
+        turns.append({"role": "user", "content": user_message(example.prompt, template)})
         turns.append({"role": "assistant", "content": completion_text(example, format)})
     return [instruction, *turns, question]

@@ -22,10 +22,12 @@ _NUMBER_TYPES = ("integer", "decimal", "fraction", "percentage", "currency")
 class SetReport:
     """What a set holds, and every fault of its items; the path of a fault is the item's id.
 
-    `sections` and `types` count items; an item without a section counts under "".
+    `sections` and `types` count items; an item without a section counts under "". `duplicates` is that of
+    `duplicate_count`.
     """
 
     items: int
+    duplicates: int
     sections: Mapping[str, int]
     types: Mapping[str, int]
     faults: tuple[Violation, ...]
@@ -42,10 +44,19 @@ def check_set(traces: Sequence[Trace]) -> SetReport:
             faults.append(Violation(trace.id, _twin_text(trace, twin)))
     return SetReport(
         items=len(traces),
+        duplicates=duplicate_count(traces),
         sections=_counted(str(trace.meta.get("section", "")) for trace in traces),
         types=_counted(trace.answer_type for trace in traces),
         faults=tuple(faults),
     )
+
+
+def duplicate_count(traces: Sequence[Trace]) -> int:
+    """Items whose question stands more than once, less one for each question.
+
+    Case, spacing and punctuation aside, as in `loose_prompt`.
+    """
+    return len(traces) - len({loose_prompt(trace.prompt) for trace in traces})
 
 
 def _answer_faults(trace: Trace) -> list[str]:

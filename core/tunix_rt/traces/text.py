@@ -6,6 +6,8 @@ from tunix_rt.traces.trace import Trace
 
 FORMATS = ("answer-line", "tags")
 DEFAULT_FORMAT = "answer-line"
+QUESTION = "{question}"  # stands for the question in a prompt template
+MAX_TEMPLATE_BYTES = 16 * 1024
 INSTRUCTIONS = {
     "answer-line": "Show each step on a line, then Answer: result.",
     "tags": "Reason in <reasoning></reasoning>, then give the result in <answer></answer>.",
@@ -16,15 +18,41 @@ def prompt_messages(
     prompt: str,
     format: str = DEFAULT_FORMAT,  # noqa: A002
     system: str = "",
+    template: str = "",
 ) -> list[dict[str, str]]:
     """The chat messages of a prompt, the same for every model: system message, then the user's turn.
 
     The format's instruction is the system message, after `system` where that is given: so a chat
-    template adds no default one of its own.
+    template adds no default one of its own. `template` is that of `user_message`.
     """
     instruction = INSTRUCTIONS[checked_format(format)]
     content = f"{system.strip()}\n{instruction}" if system.strip() else instruction
-    return [{"role": "system", "content": content}, {"role": "user", "content": prompt}]
+    return [
+        {"role": "system", "content": content},
+        {"role": "user", "content": user_message(prompt, template)},
+    ]
+
+
+def user_message(question: str, template: str = "") -> str:
+    """The user's message: the template with the question in place of `{question}`; empty, the question."""
+    if not template:
+        return question
+    before, _, after = template.partition(QUESTION)
+    return f"{before}{question}{after}"
+
+
+def template_faults(template: str) -> list[str]:
+    """Everything that is wrong with a prompt template that is not empty."""
+    faults = []
+    if (size := len(template.encode())) > MAX_TEMPLATE_BYTES:
+        faults.append(f"has {size} bytes; it must have at most {MAX_TEMPLATE_BYTES}.")
+    if (count := template.count(QUESTION)) != 1:
+        faults.append(f"has `{QUESTION}` {count} times; it must stand there exactly once.")
+    rest = template.replace(QUESTION, "")
+    if found := [brace for brace in "{}" if brace in rest]:
+        shown = " and ".join(f"`{brace}`" for brace in found)
+        faults.append(f"has {shown} outside of `{QUESTION}`; leave other braces out.")
+    return faults
 
 
 def completion_text(trace: Trace, format: str = DEFAULT_FORMAT) -> str:  # noqa: A002

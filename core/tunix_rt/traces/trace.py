@@ -77,6 +77,23 @@ def canonical_json(trace: Trace, split: str) -> bytes:
     return text.encode("utf-8")
 
 
+def part_name(meta: Mapping[str, object], key: str) -> str:
+    """The part that a key of an item's metadata names, such as its family; empty if it names none."""
+    value = meta.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip() if isinstance(value, str | int | float) else ""
+
+
+def family_of(meta: Mapping[str, object]) -> str:
+    """The template family of an item: its `family`, else its section and category; empty if it has neither.
+
+    The questions of one section and category of the built-in sets come from one template.
+    """
+    family, category = part_name(meta, "family"), part_name(meta, "category")
+    return family or (f"{part_name(meta, 'section')}/{category}" if category else "")
+
+
 def plain_json(value: object) -> object:
     """The value with mappings and sequences as plain dicts and lists, as `json` wants them."""
     if isinstance(value, Mapping):

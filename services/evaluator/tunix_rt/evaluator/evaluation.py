@@ -73,7 +73,9 @@ class _Task:
         if not trace.final_answer:
             raise ValueError("there is no answer to score by")
         drawn = self.pool.draw(trace, examples.count, seed=examples.seed) if self.pool else ()
-        return tuple(few_shot_messages(trace.prompt, drawn, spec.format, spec.system_prompt))
+        return tuple(
+            few_shot_messages(trace.prompt, drawn, spec.format, spec.system_prompt, spec.prompt_template)
+        )
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from tunix_rt.evaluator import spec
 from tunix_rt.evaluator.predictions import MAX_PREDICTIONS, Collection, check_message
 from tunix_rt.evaluator.subjects import DatasetStore, require_examples, require_split
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store
+from tunix_rt.jobs.tasks import fill_in_named
 from tunix_rt.rpc.channel import new_request_id
 from tunix_rt.rpc.errors import InvalidArgument
+from tunix_rt.rpc.unknown_fields import unknown_fields
 from tunix_rt.traces.trace import Trace
 from tunix_rt.v1 import evaluator_service_pb2 as pb
 from tunix_rt.v1 import job_service_pb2 as job_pb
@@ -26,7 +28,8 @@ Messages = AsyncIterator[pb.ScorePredictionsRequest]
 class PredictionStreams:
     """Takes predictions whole or not at all: the file is stored before the evaluation is queued."""
 
-    def __init__(self, jobs: Any, blobs: Blobs, datasets: DatasetStore, *, work: Path) -> None:
+    def __init__(self, registry: Any, jobs: Any, blobs: Blobs, datasets: DatasetStore, *, work: Path) -> None:
+        self._registry = registry
         self._jobs = jobs
         self._blobs = blobs
         self._datasets = datasets
@@ -41,7 +44,7 @@ class PredictionStreams:
         first = await anext(messages, None)
         if first is None:
             raise InvalidArgument.of("evaluation", "is required in the first message; the stream was empty.")
-        spec.check_import(first)
+        await self._check(first)
         complete = spec.complete_spec(first.evaluation.spec)
         traces = await self._items(complete)
         complete.predictions = (await self._store(first, messages, traces, complete.samples)).sha256
@@ -53,6 +56,14 @@ class PredictionStreams:
         enqueue = job_pb.EnqueueJobRequest(job=job, request_id=first.request_id or new_request_id())
         queued = await answer(self._jobs.EnqueueJob(enqueue, timeout=CALL_SECONDS))
         return str(queued.name)
+
+    async def _check(self, first: pb.ScorePredictionsRequest) -> None:
+        """Fills in the spec from its task, in place, and checks all fields of the first message."""
+        wanted = first.evaluation.spec
+        unknown = list(unknown_fields(first))  # those of the spec are not filled in
+        filled, differing = await fill_in_named(self._registry, wanted, "evaluation.spec")
+        wanted.CopyFrom(filled)
+        spec.check_import(first, [*unknown, *differing])
 
     async def _items(self, complete: EvaluationSpec) -> list[Trace]:
         """What is to be predicted."""

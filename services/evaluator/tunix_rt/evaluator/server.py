@@ -26,6 +26,7 @@ from tunix_rt.evaluator.subjects import DatasetStore, engine_model, require_exam
 from tunix_rt.jobs.evaluation_spec import complete_decoding
 from tunix_rt.jobs.models import resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer
+from tunix_rt.jobs.tasks import fill_in_named
 from tunix_rt.jobs.worker import Worker
 from tunix_rt.rpc.channel import new_request_id, open_channel
 from tunix_rt.rpc.errors import InvalidArgument
@@ -61,11 +62,14 @@ class EvaluatorServicer(EvaluatorServiceServicer):
         self._scorer = scorer
         self._work = work
         self._datasets = DatasetStore(registry, blobs, work=work)
-        self._predictions = PredictionStreams(jobs, blobs, self._datasets, work=work)
+        self._predictions = PredictionStreams(registry, jobs, blobs, self._datasets, work=work)
 
     async def CreateEvaluation(self, request: pb.CreateEvaluationRequest, _: Context) -> Evaluation:
-        """Checks the spec, fills in its defaults, checks what it names, and queues it."""
-        spec.check_create(request)
+        """Fills in the spec from its task, checks it and what it names, and queues it."""
+        wanted = request.evaluation.spec
+        filled, differing = await fill_in_named(self._registry, wanted, "evaluation.spec")
+        wanted.CopyFrom(filled)
+        spec.check_create(request, differing)
         complete = spec.complete_spec(request.evaluation.spec)
         await resolve_subject(self._registry, complete.subject)
         dataset = await self._datasets.get(complete.dataset)

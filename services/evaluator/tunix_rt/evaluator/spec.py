@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from tunix_rt.answers.equivalence import ANSWER_TYPES
 from tunix_rt.answers.pattern import check_pattern
@@ -21,7 +22,6 @@ from tunix_rt.jobs.evaluation_spec import (
 )
 from tunix_rt.rpc.errors import InvalidArgument, Violation
 from tunix_rt.rpc.names import PREDICTOR, check_any, check_id
-from tunix_rt.rpc.unknown_fields import unknown_fields
 from tunix_rt.traces.text import FORMATS
 from tunix_rt.v1 import evaluation_pb2, evaluator_service_pb2
 
@@ -57,16 +57,23 @@ def engine_decoding(decoding: evaluation_pb2.Decoding) -> Decoding:
     )
 
 
-def check_create(request: evaluator_service_pb2.CreateEvaluationRequest) -> None:
-    """Raises InvalidArgument that names every bad field of the request."""
-    bad = _new_evaluation_violations(request)
+def check_create(
+    request: evaluator_service_pb2.CreateEvaluationRequest, differing: Sequence[Violation] = ()
+) -> None:
+    """Raises InvalidArgument that names every bad field of the request, and what differs from its task."""
+    bad = [*differing, *_new_evaluation_violations(request)]
     bad += generated_violations(request.evaluation.spec, "evaluation.spec")
     _refuse(bad)
 
 
-def check_import(first: evaluator_service_pb2.ScorePredictionsRequest) -> None:
-    """Raises InvalidArgument that names every bad field of the first message, its predictions apart."""
-    bad = [*unknown_fields(first), *_new_evaluation_violations(first)]
+def check_import(
+    first: evaluator_service_pb2.ScorePredictionsRequest, differing: Sequence[Violation] = ()
+) -> None:
+    """Raises InvalidArgument that names every bad field of the first message, its predictions apart.
+
+    `differing` are unknown fields, and what differs from its task.
+    """
+    bad = [*differing, *_new_evaluation_violations(first)]
     if first.request_id and not _UUID.fullmatch(first.request_id):
         bad.append(Violation("request_id", f"is `{first.request_id[:80]}`; it must be a UUID, or empty."))
     spec, field = first.evaluation.spec, "evaluation.spec"
@@ -79,7 +86,7 @@ def check_import(first: evaluator_service_pb2.ScorePredictionsRequest) -> None:
     if spec.allow_contamination:
         text = "has no effect: what a predictor was trained on is not known. Leave it out."
         bad.append(Violation(f"{field}.allow_contamination", text))
-    unread = {descriptor.name for descriptor, _ in spec.ListFields()} & {"predictions", "task", "judge"}
+    unread = {descriptor.name for descriptor, _ in spec.ListFields()} & {"predictions", "judge"}
     for name in sorted(unread):
         text = "is output only" if name == "predictions" else "has no effect on imported predictions"
         bad.append(Violation(f"{field}.{name}", f"{text}; leave it out."))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from tunix_rt.answers.reasoning import check_reasoning, reasoning_card
 from tunix_rt.evaluator.scorer import Scorer
-from tunix_rt.stats.clustered import ClusteredInterval, clustered
+from tunix_rt.stats.clustered import MIN_CLUSTERS, ClusteredInterval, clustered
 from tunix_rt.stats.intervals import Interval, bca_mean, wilson
 from tunix_rt.stats.samples import majority_at_k, pass_at_k
 from tunix_rt.traces.baselines import baseline_predictions
-from tunix_rt.traces.trace import Trace
+from tunix_rt.traces.set_check import duplicate_count
+from tunix_rt.traces.trace import Trace, family_of, part_name
 from tunix_rt.v1.evaluation_pb2 import (
     EvaluationResult,
     EvaluationSpec,
@@ -26,7 +27,6 @@ from tunix_rt.v1.evaluation_pb2 import (
 
 CONFIDENCE = 0.95
 PART_KEYS = ("section", "category", "family", "difficulty")
-MIN_CLUSTERS = 10  # with fewer the interval would be far too narrow
 MAX_PARTS = 64  # a key with more values names items, not parts
 _SEED = 0  # of the resampling, so that a result is a function of its outputs
 
@@ -86,6 +86,7 @@ def summarise(
         items_per_second=tokens_per_second * len(items) / tokens if tokens else 0.0,
         contaminated_count=contaminated_count,
         cached_count=sum(output.cached for output in outputs),
+        duplicate_count=duplicate_count([item.trace for item in items]),
         parts=_parts(items),
         baselines=_baselines([item.trace for item in items], train, scorer),
     )
@@ -136,23 +137,16 @@ def _parts(items: Sequence[_Item]) -> Iterator[NamedScore]:
     for key in PART_KEYS:
         values: dict[str, list[float]] = defaultdict(list)
         for item in items:
-            if name := _part_name(item.trace.meta, key):
+            if name := part_name(item.trace.meta, key):
                 values[name].append(item.score)
         if len(values) <= MAX_PARTS:
             for name in sorted(values):
                 yield NamedScore(name=f"{key}={name}", score=share_score(values[name]))
 
 
-def _part_name(meta: Mapping[str, object], key: str) -> str:
-    value = meta.get(key)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip() if isinstance(value, str | int | float) else ""
-
-
 def _clustered(items: Sequence[_Item]) -> Score | None:
     """The score with errors clustered by family; None unless every item has one and there are enough."""
-    families = [_part_name(item.trace.meta, "family") for item in items]
+    families = [family_of(item.trace.meta) for item in items]
     if not all(families) or len(set(families)) < MIN_CLUSTERS:
         return None
     values = [item.score for item in items]

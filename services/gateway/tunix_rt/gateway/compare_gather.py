@@ -6,16 +6,21 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from tunix_rt.gateway.compare import LOSS_METRICS, RATE_METRICS, Side, build_comparison
-from tunix_rt.gateway.evaluation_match import match_evaluations
+from tunix_rt.gateway.compare import LOSS_METRICS, RATE_METRICS, build_comparison, compared_runs
+from tunix_rt.gateway.evaluation_match import Match, comparability_key, match_evaluations
+from tunix_rt.gateway.pairs import Side
+from tunix_rt.gateway.seed_groups import SeedRun, recipe
 from tunix_rt.jobs.evaluation_spec import EVALUATED
 from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import FailedPrecondition, InvalidArgument, Reason, Violation
+from tunix_rt.traces.trace import family_of
 from tunix_rt.v1 import evaluation_pb2, gateway_service_pb2, job_pb2, run_pb2
 from tunix_rt.v1 import registry_service_pb2 as registry_pb2
 
 MAX_SUBJECTS = 10
 MAX_POINTS = 10_000
+MAX_LISTED_RUNS = 1000  # the newest on a dataset, among which other seeds are looked for
+MAX_SIBLINGS = 50
 _PAGE = 500
 _CALL_SECONDS = 30.0
 
@@ -46,7 +51,12 @@ async def compare_runs(
         _get_curves(registry, run_names, metrics=RATE_METRICS, max_points=MAX_POINTS),
     )
     sides = [Side(*parts) for parts in zip(subjects, runs, match.evaluations, items, strict=True)]
-    return await asyncio.to_thread(build_comparison, sides, match=match, curves=curves, rates=rates)
+    families, siblings = await asyncio.gather(
+        _item_families(registry, match), _seed_siblings(registry, sides, match)
+    )
+    return await asyncio.to_thread(
+        build_comparison, sides, match=match, curves=curves, rates=rates, families=families, siblings=siblings
+    )
 
 
 def check_request(request: gateway_service_pb2.CompareRunsRequest) -> None:
@@ -135,3 +145,58 @@ async def _get_curves(
         return []
     request = registry_pb2.GetCurvesRequest(runs=runs, metrics=metrics, max_points=max_points)
     return list((await registry.GetCurves(request, timeout=_CALL_SECONDS)).curves)
+
+
+async def _item_families(registry: Any, match: Match) -> dict[str, str]:
+    """The families of the compared items by trace id; none where the evaluation found too few."""
+    evaluation = match.evaluations[0]
+    if match.missing_reason or evaluation is None or not evaluation.result.HasField("clustered_score"):
+        return {}
+    request = registry_pb2.ListTracesRequest(
+        dataset=evaluation.spec.dataset, split=evaluation.spec.split, page_size=_PAGE
+    )
+    families: dict[str, str] = {}
+    while True:
+        page = await registry.ListTraces(request, timeout=_CALL_SECONDS)
+        families |= {trace.id: family_of(dict(trace.meta.items())) for trace in page.traces}
+        if not page.next_page_token or len(families) >= evaluation.spec.limit > 0:
+            return families
+        request.page_token = page.next_page_token
+
+
+async def _seed_siblings(registry: Any, sides: Sequence[Side], match: Match) -> list[SeedRun]:
+    """The newest runs that may differ from compared ones in their seed only, with comparable evaluations."""
+    compared = [] if match.missing_reason else [own.run for own in compared_runs(sides)]
+    recipes, names_compared = {recipe(run) for run in compared}, {run.name for run in compared}
+    listed = await asyncio.gather(
+        *(_list_runs(registry, dataset) for dataset in sorted({run.spec.dataset for run in compared}))
+    )
+    found = [
+        run for runs in listed for run in runs if run.name not in names_compared and recipe(run) in recipes
+    ]
+    scores = await asyncio.gather(*(_comparable_score(registry, run, match) for run in found[:MAX_SIBLINGS]))
+    return [SeedRun(run, score) for run, score in zip(found, scores, strict=False) if score is not None]
+
+
+async def _comparable_score(registry: Any, run: run_pb2.Run, match: Match) -> float | None:
+    """The score of the newest evaluation of a run that is comparable with the compared ones."""
+    compared = next(evaluation for evaluation in match.evaluations if evaluation is not None)
+    key = comparability_key(compared)
+    for own in await _list_evaluations(registry, run.name, dataset=compared.spec.dataset):
+        if own.HasField("result") and comparability_key(own) == key:
+            return own.result.score.mean
+    return None
+
+
+async def _list_runs(registry: Any, dataset: str) -> list[run_pb2.Run]:
+    """The newest succeeded runs on a dataset, at most MAX_LISTED_RUNS."""
+    request = registry_pb2.ListRunsRequest(
+        page_size=_PAGE, state=job_pb2.JOB_STATE_SUCCEEDED, dataset=dataset
+    )
+    runs: list[run_pb2.Run] = []
+    while True:
+        page = await registry.ListRuns(request, timeout=_CALL_SECONDS)
+        runs += page.runs
+        if not page.next_page_token or len(runs) >= MAX_LISTED_RUNS:
+            return runs
+        request.page_token = page.next_page_token

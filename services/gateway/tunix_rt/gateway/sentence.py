@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tunix_rt.gateway.pairs import deciding_p_value
 from tunix_rt.stats.paired import mcnemar_exact
 from tunix_rt.v1 import gateway_service_pb2
 
@@ -37,18 +38,32 @@ def detectable_text(pair: Pair) -> str:
 
 def evidence_sentence(pair: Pair) -> str:
     """The numbers behind a verdict: difference, interval, flips and the tests."""
-    low, high = pair.difference_low * 100, pair.difference_high * 100
-    tests = [f"{applied_test(pair)} {p_value_text(pair.p_value)}"]
-    if pair.adjusted_p_value != pair.p_value:
+    low, high = (end * 100 for end in shown_interval(pair))
+    p_value = deciding_p_value(pair)
+    tests = [f"{applied_test(pair)} {p_value_text(p_value)}"]
+    if pair.adjusted_p_value != p_value:
         tests.append(f"adjusted for several comparisons {p_value_text(pair.adjusted_p_value)}")
+    families = f" in {pair.cluster_count} families" if pair.cluster_count else ""
     return (
-        f"{pair.difference * 100:+.1f} points on {pair.count:,} items, "
+        f"{pair.difference * 100:+.1f} points on {pair.count:,} items{families}, "
         f"95 % interval {low:+.1f} to {high:+.1f}; "
         f"{pair.gained} gained, {pair.lost} lost; {', '.join(tests)}."
     )
 
 
+def shown_interval(pair: Pair) -> tuple[float, float]:
+    """The interval of the difference: with errors clustered by family where there are families."""
+    if pair.HasField("clustered_p_value"):
+        return pair.clustered_low, pair.clustered_high
+    return pair.difference_low, pair.difference_high
+
+
 def applied_test(pair: Pair) -> str:
+    """The test that decides: by family where there are families, else that of `p_value`."""
+    return "permutation of families" if pair.HasField("clustered_p_value") else items_test(pair)
+
+
+def items_test(pair: Pair) -> str:
     """The test that `p_value` is of: McNemar's where it is that of the items gained and lost."""
     exact = math.isclose(pair.p_value, mcnemar_exact(pair.gained, pair.lost), rel_tol=1e-9)
     return "exact McNemar" if exact else "permutation test"

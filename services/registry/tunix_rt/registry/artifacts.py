@@ -94,16 +94,12 @@ async def list_page(
         queue.job_name(request.owner, "owner")
     if request.kind and request.kind not in KINDS:
         raise InvalidArgument.of("kind", f"is `{request.kind[:80]}`; it must be one of {', '.join(KINDS)}.")
-    where = "true"
-    where += " AND owner = %(owner)s" if request.owner else ""
-    where += " AND kind = %(kind)s" if request.kind else ""
     page = await newest_first(
         tx,
         "artifacts",
         request,
         columns="name, create_time, document",
         payload="document",
-        where=where,
         owner=request.owner,
         kind=request.kind,
     )

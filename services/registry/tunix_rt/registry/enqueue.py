@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from tunix_rt.jobs.evaluation_spec import complete_evaluation
-from tunix_rt.registry import messages, queue, requests, specs
+from tunix_rt.registry import messages, queue, requests, specs, tasks
 from tunix_rt.registry.database import Row, Transaction
 from tunix_rt.registry.lifecycle import State
 from tunix_rt.rpc import names
@@ -20,7 +20,7 @@ _ID_PREFIXES = {"run": "run", "evaluation": "eval"}
 async def enqueue(
     tx: Transaction, request: job_service_pb2.EnqueueJobRequest, *, now: datetime
 ) -> job_service_pb2.Job:
-    """Queues a job whose spec is complete."""
+    """Queues a job whose spec is complete, but for what the tasks of its evaluations fill in."""
     kind = _kind(request)
     if made := await requests.recall(tx, request.request_id, request):
         return await queue.get(tx, made)
@@ -29,8 +29,11 @@ async def enqueue(
     if name.endswith("/"):
         name += names.new_id(_ID_PREFIXES[kind])
     if kind == "run":
+        after = enumerate(job.run.evaluate_after)
+        await tasks.fill_in_all(tx, ((f"job.run.evaluate_after[{index}]", each) for index, each in after))
         await specs.check_run(tx, job.run, "job.run")
     else:
+        await tasks.fill_in_all(tx, [("job.evaluation", job.evaluation)])
         await specs.check_evaluation(tx, job.evaluation, "job.evaluation")
     row = await insert(tx, kind, name, job, now=now)
     await requests.remember(tx, request.request_id, name)

@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tunix_rt.registry import datasets
+from tunix_rt.registry import datasets, tasks
 from tunix_rt.registry.database import Row, Transaction
 from tunix_rt.registry.lifecycle import State
 from tunix_rt.registry.specs import shared_spec
 from tunix_rt.rpc import names
-from tunix_rt.rpc.errors import InvalidArgument
+from tunix_rt.rpc.errors import InvalidArgument, Violation
 from tunix_rt.v1 import evaluation_pb2, registry_service_pb2
 
 
@@ -61,38 +61,60 @@ def rank(candidates: Iterable[Candidate]) -> list[Ranked]:
 async def get(
     tx: Transaction, request: registry_service_pb2.GetLeaderboardRequest
 ) -> registry_service_pb2.Leaderboard:
-    """The boards of a dataset, the one with the most entries first."""
+    """The boards of a dataset, or those of a task, the one with the most entries first."""
+    if request.task:
+        dataset, where = await _dataset_of_task(tx, request), "e.board = ANY(%(boards)s::text[])"
+        boards = await tasks.boards(tx, request.task, "task")
+    else:
+        dataset, where, boards = await _checked_dataset(tx, request), "j.dataset = %(dataset)s", []
+    rows = await tx.all(
+        "SELECT e.name, e.subject, e.dataset_sha256, e.board, e.weights_digest, e.result, j.spec,"
+        " coalesce(r.name, e.subject) AS identity FROM evaluations e JOIN jobs j USING (name)"
+        " LEFT JOIN model_versions v ON v.name = e.subject"
+        " LEFT JOIN runs r ON r.name = v.run AND r.weights_digest = v.digest"
+        f" WHERE j.kind = 'evaluation' AND {where} AND j.state = %(state)s"
+        " ORDER BY j.create_time, e.name",
+        dataset=dataset,
+        boards=boards,
+        state=int(State.SUCCEEDED),
+    )
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["board"]].append(row)
+    named = await tasks.names_of(tx, groups)
+    made = [_board(group, named.get(key, ())) for key, group in groups.items()]
+    made = [board for board in made if not request.split or board.split == request.split]
+    made.sort(key=lambda board: -len(board.entries))
+    return registry_service_pb2.Leaderboard(dataset=dataset, boards=made)
+
+
+async def _dataset_of_task(tx: Transaction, request: registry_service_pb2.GetLeaderboardRequest) -> str:
+    """The dataset. Raises NotFound, InvalidArgument for a dataset or split beside the task."""
+    spec = (await tasks.get(tx, request.task, "task")).spec
+    text = f"is set beside `task`, which says it already: `{request.task}`. Leave it out."
+    bad = [Violation(field, text) for field in ("dataset", "split") if getattr(request, field)]
+    if bad:
+        raise InvalidArgument(bad)
+    return spec.dataset
+
+
+async def _checked_dataset(tx: Transaction, request: registry_service_pb2.GetLeaderboardRequest) -> str:
+    """The dataset. Raises NotFound, InvalidArgument for a split that it does not have."""
     name = names.require(request.dataset, names.DATASET, "dataset")
     dataset = await datasets.get(tx, name)
     known = [split.name for split in dataset.splits]
     if request.split and request.split not in known:
         text = f"is `{request.split[:80]}`; `{name}` has {', '.join(known)}."
         raise InvalidArgument.of("split", text)
-    rows = await tx.all(
-        "SELECT e.name, e.subject, e.dataset_sha256, e.board, e.weights_digest, e.result, j.spec,"
-        " coalesce(r.name, e.subject) AS identity FROM evaluations e JOIN jobs j USING (name)"
-        " LEFT JOIN model_versions v ON v.name = e.subject"
-        " LEFT JOIN runs r ON r.name = v.run AND r.weights_digest = v.digest"
-        " WHERE j.kind = 'evaluation' AND j.dataset = %(dataset)s AND j.state = %(state)s"
-        " ORDER BY j.create_time, e.name",
-        dataset=name,
-        state=int(State.SUCCEEDED),
-    )
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row["board"]].append(row)
-    boards = [_board(group) for group in groups.values()]
-    boards = [board for board in boards if not request.split or board.split == request.split]
-    boards.sort(key=lambda board: -len(board.entries))
-    return registry_service_pb2.Leaderboard(dataset=name, boards=boards)
+    return name
 
 
-def _board(rows: Sequence[Row]) -> registry_service_pb2.Leaderboard.Board:
+def _board(rows: Sequence[Row], named: Iterable[str]) -> registry_service_pb2.Leaderboard.Board:
     results = {row["name"]: evaluation_pb2.EvaluationResult.FromString(row["result"]) for row in rows}
     digests = {row["name"]: row["weights_digest"] for row in rows}
     spec = shared_spec(evaluation_pb2.EvaluationSpec.FromString(rows[0]["spec"]))
     board = registry_service_pb2.Leaderboard.Board(
-        split=spec.split, spec=spec, dataset_sha256=rows[0]["dataset_sha256"]
+        split=spec.split, spec=spec, dataset_sha256=rows[0]["dataset_sha256"], tasks=named
     )
     candidates = [
         Candidate(

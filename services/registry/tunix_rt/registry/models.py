@@ -8,7 +8,7 @@ from datetime import datetime
 from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.blobs.manifest import manifest_digest
 from tunix_rt.lm.errors import ModelError
-from tunix_rt.registry import requests, runs, stored_files
+from tunix_rt.registry import requests, runs, stored_files, versions
 from tunix_rt.registry.database import Transaction
 from tunix_rt.registry.messages import timestamp
 from tunix_rt.registry.model_check import ModelFacts, check_model
@@ -57,7 +57,8 @@ async def create(
     version.CopyFrom(request.model_version)
     if version.run:
         await runs.require(tx, version.run, "model_version.run")
-    version.name = f"{request.parent}/versions/{request.version_id or await _next_id(tx, request.parent)}"
+    version_id = request.version_id or await versions.next_id(tx, "model_versions", request.parent)
+    version.name = f"{request.parent}/versions/{version_id}"
     files = sorted(version.files, key=lambda file: file.path)
     del version.files[:]
     version.files.extend(files)
@@ -104,25 +105,12 @@ async def list_page(
         request,
         columns="name, create_time, document",
         payload="document",
-        where="parent = %(parent)s" if request.parent else "true",
         parent=request.parent,
     )
     return registry_service_pb2.ListModelVersionsResponse(
         model_versions=[model_pb2.ModelVersion.FromString(row["document"]) for row in page.rows],
         next_page_token=page.next_page_token,
     )
-
-
-async def _next_id(tx: Transaction, parent: str) -> str:
-    """The next free of `v1`, `v2`, …; concurrent calls for one model wait for each other."""
-    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended(%(parent)s, 0))", parent=parent)
-    row = await tx.one(
-        "SELECT coalesce(max(substring(name from '/v([0-9]{1,9})$')::bigint), 0) + 1 AS number"
-        " FROM model_versions WHERE parent = %(parent)s",
-        parent=parent,
-    )
-    assert row is not None
-    return f"v{row['number']}"
 
 
 def _violations(request: registry_service_pb2.CreateModelVersionRequest) -> list[Violation]:

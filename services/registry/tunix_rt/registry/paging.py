@@ -37,15 +37,19 @@ async def newest_first(
     """A page of a table, newest first, from the `page_size` and `page_token` of a list request.
 
     `columns` include `name` and `create_time`; the page ends early where the `payload` column fills it.
+    Each filter is a column and the text, number or list of texts that it must have; an empty one is off.
     """
     size = page_size(request.page_size)
     position = decode_token(request.page_token, [table, *filters.values()], 2)
-    after = "(create_time, name) < (%(after_time)s, %(after_name)s)" if position else "true"
+    conditions = [where, *(_condition(column, value) for column, value in filters.items() if value)]
+    if position:
+        conditions.append("(create_time, name) < (%(after_time)s, %(after_name)s)")
     time, name = position or (0, "")
     order = "create_time DESC, name DESC"
     found = await tx.all(
         within_bytes(
-            f"SELECT {columns} FROM {table} WHERE {where} AND {after} ORDER BY {order} LIMIT %(limit)s",
+            f"SELECT {columns} FROM {table} WHERE {' AND '.join(conditions)}"
+            f" ORDER BY {order} LIMIT %(limit)s",
             order,
             payload,
         ),
@@ -59,6 +63,10 @@ async def newest_first(
         return Page(rows, "")
     moment = (rows[-1]["create_time"] - _EPOCH) // timedelta(microseconds=1)
     return Page(rows, encode_token([moment, rows[-1]["name"]], [table, *filters.values()]))
+
+
+def _condition(column: str, value: object) -> str:
+    return f"{column} = ANY(%({column})s::text[])" if isinstance(value, list) else f"{column} = %({column})s"
 
 
 def within_bytes(select: str, order: str, payload: str) -> str:

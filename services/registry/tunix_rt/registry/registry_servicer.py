@@ -18,6 +18,7 @@ from tunix_rt.registry import (
     runs,
     scores,
     stored_files,
+    tasks,
 )
 from tunix_rt.registry.database import Database
 from tunix_rt.registry.lifecycle import State
@@ -33,6 +34,7 @@ from tunix_rt.v1 import (
     model_pb2,
     registry_service_pb2_grpc,
     run_pb2,
+    task_pb2,
 )
 from tunix_rt.v1 import registry_service_pb2 as pb
 
@@ -40,7 +42,7 @@ Context = Any
 
 
 class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
-    """Serves datasets, runs, metrics, evaluations, artifacts and model versions."""
+    """Serves datasets, runs, metrics, evaluations, artifacts, model versions and tasks."""
 
     def __init__(
         self, database: Database, blobs: Blobs, wakeups: Wakeups, clock: Callable[[], datetime]
@@ -211,6 +213,27 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         """Lists model versions."""
         async with self._database.transaction() as tx:
             return await models.list_page(tx, request)
+
+    async def CreateTaskVersion(
+        self, request: pb.CreateTaskVersionRequest, _context: Context
+    ) -> task_pb2.TaskVersion:
+        """Stores an evaluation spec under a name."""
+        async with self._database.transaction() as tx:
+            return await tasks.create(tx, request, now=self._clock())
+
+    async def GetTaskVersion(
+        self, request: pb.GetTaskVersionRequest, _context: Context
+    ) -> task_pb2.TaskVersion:
+        """Returns a task version."""
+        async with self._database.transaction() as tx:
+            return await tasks.get(tx, request.name)
+
+    async def ListTaskVersions(
+        self, request: pb.ListTaskVersionsRequest, _context: Context
+    ) -> pb.ListTaskVersionsResponse:
+        """Lists task versions."""
+        async with self._database.transaction() as tx:
+            return await tasks.list_page(tx, request)
 
 
 def _look_again(found: bool, state: int) -> float | None:

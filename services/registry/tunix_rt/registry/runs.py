@@ -38,16 +38,13 @@ async def list_page(
     """A page of runs, newest first."""
     if request.dataset:
         names.require(request.dataset, names.DATASET, "dataset")
-    where = "kind = 'run'"
-    where += " AND state = %(state)s" if request.state else ""
-    where += " AND dataset = %(dataset)s" if request.dataset else ""
     page = await newest_first(
         tx,
         _TABLE,
         request,
         columns=_COLUMNS,
         payload="spec",
-        where=where,
+        where="kind = 'run'",
         state=int(request.state),
         dataset=request.dataset,
     )

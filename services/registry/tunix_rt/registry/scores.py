@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunix_rt.jobs.evaluation_spec import EVALUATED
-from tunix_rt.registry import messages, queue
+from tunix_rt.registry import messages, queue, tasks
 from tunix_rt.registry.database import Transaction
 from tunix_rt.registry.paging import cut, newest_first, within_bytes
 from tunix_rt.rpc import names
@@ -35,20 +35,17 @@ async def list_page(
         names.require(request.dataset, names.DATASET, "dataset")
     if request.subject and (bad := names.check_any(request.subject, EVALUATED, "subject")):
         raise InvalidArgument([bad])
-    where = "kind = 'evaluation'"
-    where += " AND state = %(state)s" if request.state else ""
-    where += " AND dataset = %(dataset)s" if request.dataset else ""
-    where += " AND subject = %(subject)s" if request.subject else ""
     page = await newest_first(
         tx,
         _TABLE,
         request,
         columns=_COLUMNS,
         payload="spec",
-        where=where,
+        where="kind = 'evaluation'",
         state=int(request.state),
         dataset=request.dataset,
         subject=request.subject,
+        board=await tasks.boards(tx, request.task, "task") if request.task else [],
     )
     return registry_service_pb2.ListEvaluationsResponse(
         evaluations=[messages.evaluation(row) for row in page.rows],

@@ -17,7 +17,7 @@ from tunix_rt.v1 import dataset_pb2, evaluation_pb2, run_pb2
 def shared_spec(spec: evaluation_pb2.EvaluationSpec) -> evaluation_pb2.EvaluationSpec:
     """What comparable evaluations share: all but what is evaluated, and the leave to be contaminated.
 
-    The task does not count: it only fills in what stands in the spec.
+    The task is left out too: equal specs are comparable however they were written.
     """
     made = evaluation_pb2.EvaluationSpec()
     made.CopyFrom(spec)
@@ -51,7 +51,7 @@ async def check_run(tx: Transaction, spec: run_pb2.RunSpec, field: str) -> None:
     _check_split(dataset, spec.train_split or "train", f"{field}.train_split")
     for index, each in enumerate(spec.evaluate_after):
         target = await datasets.get_sealed(tx, each.dataset)
-        _check_splits(target, each, f"{field}.evaluate_after[{index}]")
+        check_splits(target, each, f"{field}.evaluate_after[{index}]")
 
 
 async def check_evaluation(
@@ -68,7 +68,7 @@ async def check_evaluation(
     if not is_imported(spec):
         await subjects.weights_digest(tx, spec.subject)
     dataset = await datasets.get_sealed(tx, spec.dataset)
-    _check_splits(dataset, spec, field)
+    check_splits(dataset, spec, field)
     return dataset
 
 
@@ -81,7 +81,8 @@ def _predictions_violation(spec: evaluation_pb2.EvaluationSpec, field: str) -> V
     return None
 
 
-def _check_splits(dataset: dataset_pb2.Dataset, spec: evaluation_pb2.EvaluationSpec, field: str) -> None:
+def check_splits(dataset: dataset_pb2.Dataset, spec: evaluation_pb2.EvaluationSpec, field: str) -> None:
+    """Raises unless the splits that are evaluated and that examples are drawn from have traces."""
     _check_split(dataset, spec.split or DEFAULT_SPLIT, f"{field}.split")
     if spec.HasField("few_shot"):
         _check_split(dataset, spec.few_shot.split or DEFAULT_EXAMPLE_SPLIT, f"{field}.few_shot.split")

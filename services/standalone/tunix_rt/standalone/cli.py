@@ -49,7 +49,10 @@ ENTRIES = (
         "evaluate",
         "evaluation_commands",
         "evaluate",
-        "Evaluate a run or a model version on a split of a dataset.",
+        "Evaluate a run or a model version by a task, or on a split of a dataset.",
+    ),
+    Entry(
+        "tasks", "task_commands", "app", "Create, list and show tasks: evaluations that everybody runs alike."
     ),
     Entry("evaluations", "evaluations_commands", "app", "List and show evaluations; import predictions."),
     Entry(
@@ -62,7 +65,7 @@ ENTRIES = (
         "leaderboard",
         "comparison_commands",
         "leaderboard",
-        "Rank what was evaluated on a dataset; only comparable evaluations share a board.",
+        "Rank what was evaluated on a dataset or by a task; only comparable evaluations share a board.",
     ),
     Entry(
         "compare",

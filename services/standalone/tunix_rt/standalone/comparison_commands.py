@@ -6,25 +6,33 @@ from typing import Annotated
 
 import typer
 
+from tunix_rt.rpc.errors import InvalidArgument
 from tunix_rt.standalone.comparison_views import comparison_view, leaderboard_view
 from tunix_rt.standalone.connection import CALL_SECONDS, connect
 from tunix_rt.standalone.options import GatewayOption, JsonOption
 from tunix_rt.standalone.output import console, print_json
-from tunix_rt.standalone.resources import dataset_name, subject_name
+from tunix_rt.standalone.resources import dataset_name, subject_name, task_version_name
 from tunix_rt.v1 import gateway_service_pb2 as gateway_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 
 
 def leaderboard(
-    dataset: Annotated[str, typer.Argument(help="The dataset.", metavar="DATASET")],
+    dataset: Annotated[str, typer.Argument(help="The dataset; else give --task.", metavar="DATASET")] = "",
     *,
     split: Annotated[str, typer.Option("--split", help="Only this split.")] = "",
+    task: Annotated[str, typer.Option("--task", help="Only what measures the same as this task.")] = "",
     gateway: GatewayOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Rank what was evaluated on a dataset; only comparable evaluations share a board."""
-    request = registry_pb.GetLeaderboardRequest(dataset=dataset_name(dataset), split=split)
+    """Rank what was evaluated on a dataset or by a task; only comparable evaluations share a board."""
+    if bool(dataset) == bool(task) or (task and split):
+        raise InvalidArgument.of(
+            "dataset", "excludes --task, and --split needs a DATASET; give DATASET or --task."
+        )
+    request = registry_pb.GetLeaderboardRequest(split=split)
+    request.dataset = dataset_name(dataset) if dataset else ""
     with connect(gateway) as connection:
+        request.task = task_version_name(connection, task) if task else ""
         board = connection.registry.GetLeaderboard(request, timeout=CALL_SECONDS)
     if json:
         print_json(board)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tunix_rt.gateway.pairs import deciding_p_value
+from tunix_rt.gateway.seed_sentence import group_sentence, pair_sentence
+from tunix_rt.gateway.sentence import applied_test, shown_interval
 from tunix_rt.gateway.web.text import spec_text
 from tunix_rt.rpc.names import PREDICTOR, matches
 from tunix_rt.standalone.charts import interval_bar, sparkline
 from tunix_rt.standalone.output import new_table
 from tunix_rt.standalone.views import number_text, outcome_text, probability_text, score_text
-from tunix_rt.stats.paired import mcnemar_exact
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import gateway_service_pb2 as gateway_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
@@ -40,16 +41,17 @@ def verdict_sentence(pair: gateway_pb.PairedComparison, baseline: str) -> str:
         kind.BETTER: f"{pair.subject} is better than {baseline}",
         kind.WORSE: f"{pair.subject} is worse than {baseline}",
     }.get(pair.verdict, f"No detectable difference between {pair.subject} and {baseline}")
-    exact = math.isclose(pair.p_value, mcnemar_exact(pair.gained, pair.lost), rel_tol=1e-9)
-    test = f"{'exact McNemar' if exact else 'permutation'} p = {probability_text(pair.p_value)}"
-    if pair.adjusted_p_value != pair.p_value:
+    p_value = deciding_p_value(pair)
+    test = f"{applied_test(pair)} p = {probability_text(p_value)}"
+    if pair.adjusted_p_value != p_value:
         test += f", adjusted {probability_text(pair.adjusted_p_value)}"
     if pair.verdict == kind.NO_DETECTABLE_DIFFERENCE:
         test += f"; {_detectable(pair)}"
+    low, high = (end * 100 for end in shown_interval(pair))
+    families = f" in {pair.cluster_count} families" if pair.cluster_count else ""
     return (
-        f"{verdict}: {pair.difference * 100:+.1f} points "
-        f"[{pair.difference_low * 100:+.1f}, {pair.difference_high * 100:+.1f}], "
-        f"{pair.gained} gained and {pair.lost} lost of {pair.count} items, {test}."
+        f"{verdict}: {pair.difference * 100:+.1f} points [{low:+.1f}, {high:+.1f}], "
+        f"{pair.gained} gained and {pair.lost} lost of {pair.count} items{families}, {test}."
     )
 
 
@@ -63,6 +65,7 @@ def comparison_view(comparison: gateway_pb.Comparison) -> RenderableType:
         parts.append(Text(f"No paired test: {comparison.pairs_missing_reason}", style="yellow"))
     if comparison.pairs:
         parts.append(pair_table(comparison))
+    parts += seed_lines(comparison)
     parts.append(subject_table(comparison))
     differences = _differences(comparison)
     if differences.row_count:
@@ -74,28 +77,44 @@ def comparison_view(comparison: gateway_pb.Comparison) -> RenderableType:
 
 
 def pair_table(comparison: gateway_pb.Comparison) -> Table:
-    """The paired differences from the baseline with their tests, a row for each subject."""
-    columns = (
-        "Subject",
-        "Difference (95 % interval)",
-        "p",
-        "p (adjusted)",
-        "p (permutation)",
-        "Detectable from",
-    )
-    table = new_table(*columns, title="Paired differences")
+    """The paired differences from the baseline with their tests, a row for each subject.
+
+    The columns of families are there where some pair has any; the test beside them takes items as
+    independent.
+    """
+    families = any(pair.cluster_count for pair in comparison.pairs)
+    by_family = ["Families", "p (families)"] if families else []
+    columns = ("Subject", "Difference (95 % interval)", *by_family, "p (items)", "p (permutation)")
+    table = new_table(*columns, "p (adjusted)", "Detectable from", title="Paired differences")
     for pair in comparison.pairs:
-        low, high = pair.difference_low * 100, pair.difference_high * 100
+        low, high = (end * 100 for end in shown_interval(pair))
+        clustered = pair.HasField("clustered_p_value")
+        own = [str(pair.cluster_count), probability_text(pair.clustered_p_value)] if clustered else ["–"] * 2
         shown = pair.minimum_detectable_difference < 1
         table.add_row(
             pair.subject,
             f"{pair.difference * 100:+.1f} [{low:+.1f}, {high:+.1f}]",
+            *(own if families else []),
             probability_text(pair.p_value),
-            probability_text(pair.adjusted_p_value),
             probability_text(pair.permutation_p_value),
+            probability_text(pair.adjusted_p_value),
             f"{pair.minimum_detectable_difference * 100:.1f} points" if shown else "too few items",
         )
     return table
+
+
+def seed_lines(comparison: gateway_pb.Comparison) -> list[Text]:
+    """What other seeds of the compared runs say: first of each difference, then of each group."""
+    subjects = [subject.subject for subject in comparison.subjects]
+    sentences = [pair_sentence(comparison, pair) for pair in comparison.pairs]
+    lines = [Text(sentence) for sentence in sentences if sentence]
+    for group in comparison.seed_groups:
+        scores = ", ".join(
+            f"{score * 100:.1f} % (seed {seed})"
+            for seed, score in zip(group.seeds, group.scores, strict=True)
+        )
+        lines.append(Text(f"{group_sentence(group, subjects)} Scores: {scores}."))
+    return lines
 
 
 def subject_table(comparison: gateway_pb.Comparison) -> Table:
@@ -125,7 +144,7 @@ def _detectable(pair: gateway_pb.PairedComparison) -> str:
 
 
 def _board(dataset: str, board: registry_pb.Leaderboard.Board) -> Table:
-    title = f"{dataset} · {spec_text(board.spec)}"
+    title = " · ".join([dataset, *board.tasks, spec_text(board.spec)])
     columns = ("#", "Subject", "Score (95 % interval)", "0 % … 100 %", "Answered", "Contaminated")
     table = new_table(*columns, title=title)
     for entry in board.entries:

@@ -107,7 +107,8 @@ def validate(
     if json:
         faults = [{"id": fault.path, "fault": fault.message} for fault in report.faults]
         counts = {"sections": dict(report.sections), "types": dict(report.types)}
-        print_json({"items": report.items, **counts, "faults": faults})
+        sizes = {"items": report.items, "duplicates": report.duplicates}
+        print_json({**sizes, **counts, "faults": faults})
     else:
         for fault in report.faults:
             console.print(f"{fault.path} {fault.message}", markup=False, soft_wrap=True)
@@ -185,6 +186,7 @@ def _report_rows(report: SetReport) -> list[tuple[str, str]]:
         ("items", str(report.items)),
         ("sections", counts(report.sections)),
         ("types", counts(report.types)),
+        ("duplicates", str(report.duplicates)),
         ("faults", str(len(report.faults))),
     ]
 

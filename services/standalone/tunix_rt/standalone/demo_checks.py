@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from tunix_rt.gateway.pairs import deciding_p_value
 from tunix_rt.v1 import dataset_pb2 as dataset_pb
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import gateway_service_pb2 as gateway_pb
@@ -118,8 +119,8 @@ def check_gain(pair: gateway_pb.PairedComparison, largest_p: float | None) -> No
     """The tuned model must be better than the base, with a p-value under `largest_p`."""
     if largest_p is None:
         return
-    if pair.gained <= pair.lost or pair.p_value >= largest_p:
+    if pair.gained <= pair.lost or deciding_p_value(pair) >= largest_p:
         raise DemoError(
             f"The tuned model does not beat the base at p < {largest_p}: gained {pair.gained}, "
-            f"lost {pair.lost}, p = {pair.p_value:.4f}."
+            f"lost {pair.lost}, p = {deciding_p_value(pair):.4f}."
         )

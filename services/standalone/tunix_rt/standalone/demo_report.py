@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
+from tunix_rt.gateway.pairs import deciding_p_value
+from tunix_rt.gateway.sentence import applied_test
 from tunix_rt.standalone.charts import interval_bar, sparkline
 from tunix_rt.standalone.comparison_views import verdict_sentence
 from tunix_rt.standalone.demo_steps import Timing
@@ -87,8 +89,8 @@ def _print_scores(result: DemoResult) -> None:
         )
     pair = result.pair
     caption = (
-        f"gained {pair.gained}, lost {pair.lost} of {pair.count} items, exact McNemar p = "
-        f"{probability_text(pair.p_value)}"
+        f"gained {pair.gained}, lost {pair.lost} of {pair.count} items, {applied_test(pair)} p = "
+        f"{probability_text(deciding_p_value(pair))}"
     )
     console.print(table)
     console.print(Text(caption + "\n", style="dim"))

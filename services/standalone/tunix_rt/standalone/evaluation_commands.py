@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from tunix_rt.rpc.channel import new_request_id
+from tunix_rt.rpc.errors import InvalidArgument
 from tunix_rt.standalone.connection import CALL_SECONDS, LONG_CALL_SECONDS, connect
 from tunix_rt.standalone.evaluation_views import evaluation_view
 from tunix_rt.standalone.evaluation_wait import wait_for_evaluation
 from tunix_rt.standalone.options import GatewayOption, JsonOption
 from tunix_rt.standalone.output import console, errors, print_json
-from tunix_rt.standalone.resources import dataset_name, subject_name
+from tunix_rt.standalone.resources import dataset_name, subject_name, task_version_name
+from tunix_rt.standalone.spec_options import with_options_of
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import evaluator_service_pb2 as evaluator_pb
 from tunix_rt.v1 import job_pb2 as job_pb
@@ -33,10 +35,9 @@ StopOption = Annotated[list[str] | None, typer.Option("--stop", help="A text tha
 FormatOption = Annotated[str, typer.Option("--format", help="answer-line or tags. (default answer-line)")]
 
 
-def evaluate(
-    subject: SubjectArgument,
+def evaluation_spec(
     *,
-    dataset: Annotated[str, typer.Option("--dataset", help="The sealed dataset.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="The sealed dataset.")] = "",
     split: Annotated[str, typer.Option("--split", help="(default test)")] = "",
     limit: Annotated[int, typer.Option("--limit", help="Only the first items; 0 is all.")] = 0,
     max_tokens: MaxTokensOption = 0,
@@ -60,14 +61,12 @@ def evaluate(
     ] = "",
     text_format: FormatOption = "",
     system_prompt: Annotated[str, typer.Option("--system-prompt")] = "",
-    allow_contamination: Annotated[
-        bool, typer.Option("--allow-contamination", help="Although the subject was trained on the items.")
-    ] = False,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is queued.")] = False,
-    gateway: GatewayOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Evaluate a run or a model version on a split of a dataset."""
+    prompt_template: Annotated[
+        str,
+        typer.Option("--prompt-template", help="The user's message, with {question} for the question."),
+    ] = "",
+) -> evaluation_pb.EvaluationSpec:
+    """What is measured and how: the spec of an evaluation without its subject."""
     decoding = evaluation_pb.Decoding(
         max_tokens=max_tokens,
         temperature=temperature,
@@ -81,20 +80,42 @@ def evaluate(
     examples = None
     if few_shot or few_shot_split or few_shot_seed:
         examples = evaluation_pb.FewShot(count=few_shot, split=few_shot_split, seed=few_shot_seed)
+    return evaluation_pb.EvaluationSpec(
+        dataset=dataset_name(dataset) if dataset else "",
+        split=split,
+        decoding=decoding,
+        format=text_format,
+        system_prompt=system_prompt,
+        limit=limit,
+        samples=samples,
+        few_shot=examples,
+        answer_pattern=answer_pattern,
+        prompt_template=prompt_template,
+    )
+
+
+@with_options_of(evaluation_spec)
+def evaluate(
+    subject: SubjectArgument,
+    *,
+    task: Annotated[
+        str, typer.Option("--task", help="The task that says it all; `tunix-rt tasks list` shows them.")
+    ] = "",
+    spec: evaluation_pb.EvaluationSpec,
+    allow_contamination: Annotated[
+        bool, typer.Option("--allow-contamination", help="Although the subject was trained on the items.")
+    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is queued.")] = False,
+    gateway: GatewayOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Evaluate a run or a model version by a task, or on a split of a dataset."""
+    if not spec.dataset and not task:
+        raise InvalidArgument.of("dataset", "is required without a task. Give --dataset or --task.")
+    spec.allow_contamination = allow_contamination
     with connect(gateway) as connection:
-        spec = evaluation_pb.EvaluationSpec(
-            subject=subject_name(connection, subject),
-            dataset=dataset_name(dataset),
-            split=split,
-            decoding=decoding,
-            format=text_format,
-            system_prompt=system_prompt,
-            limit=limit,
-            samples=samples,
-            few_shot=examples,
-            answer_pattern=answer_pattern,
-            allow_contamination=allow_contamination,
-        )
+        spec.task = task_version_name(connection, task) if task else ""
+        spec.subject = subject_name(connection, subject)
         request = evaluator_pb.CreateEvaluationRequest(
             evaluation=evaluation_pb.Evaluation(spec=spec), request_id=new_request_id()
         )

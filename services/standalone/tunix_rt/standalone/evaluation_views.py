@@ -42,7 +42,8 @@ _STYLES = {
 def evaluation_view(evaluation: evaluation_pb.Evaluation) -> RenderableType:
     """An evaluation: its subject, and its result or its state; sections only of what was computed."""
     spec = evaluation.spec
-    title = Text.assemble((evaluation.name, "bold"), f" {spec.subject} on {spec.dataset}")
+    by = f" by {spec.task}" if spec.task else ""
+    title = Text.assemble((evaluation.name, "bold"), f" {spec.subject} on {spec.dataset}{by}")
     if evaluation.status.state != job_pb.JOB_STATE_SUCCEEDED:
         return Group(title, _state_table(evaluation.status))
     result = evaluation.result
@@ -148,6 +149,9 @@ def _figures(spec: evaluation_pb.EvaluationSpec, result: evaluation_pb.Evaluatio
     if result.contaminated_count:
         contaminated = f"{result.contaminated_count} items were in the training data"
         rows.append(("contaminated", Text(contaminated, style="red")))
+    if result.duplicate_count:
+        duplicates = f"{result.duplicate_count} items ask what another item asks"
+        rows.append(("duplicates", Text(duplicates, style="red")))
     return fields_table(rows)
 
 

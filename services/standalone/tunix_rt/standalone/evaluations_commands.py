@@ -15,7 +15,12 @@ from tunix_rt.standalone.evaluation_wait import get_evaluation
 from tunix_rt.standalone.import_command import import_predictions
 from tunix_rt.standalone.options import GatewayOption, JsonOption, LimitOption
 from tunix_rt.standalone.output import console, message_dict, print_json
-from tunix_rt.standalone.resources import dataset_name, evaluation_name, subject_name
+from tunix_rt.standalone.resources import (
+    dataset_name,
+    evaluation_name,
+    subject_name,
+    task_version_name,
+)
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 
@@ -44,6 +49,7 @@ def list_evaluations(
     subject: Annotated[
         str, typer.Option("--subject", help="Only of this run, model version or predictor.")
     ] = "",
+    task: Annotated[str, typer.Option("--task", help="Only what measures the same as this task.")] = "",
     gateway: GatewayOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -52,6 +58,7 @@ def list_evaluations(
     request.dataset = dataset_name(dataset) if dataset else ""
     with connect(gateway) as connection:
         request.subject = subject_name(connection, subject) if subject else ""
+        request.task = task_version_name(connection, task) if task else ""
         response = connection.registry.ListEvaluations(request, timeout=CALL_SECONDS)
     if json:
         print_json(response)

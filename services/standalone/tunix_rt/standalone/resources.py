@@ -58,6 +58,31 @@ def model_version_name(connection: Connection, text: str, field: str = "model") 
     return found[0].name
 
 
+def task_name(text: str, field: str = "name") -> str:
+    """`tasks/sums` for itself and for `sums`. Raises InvalidArgument."""
+    return _name(text, names.TASK, field)
+
+
+def task_version_name(connection: Connection, text: str, field: str = "task") -> str:
+    """The name of a version; for `tasks/sums` or `sums` that of the newest version.
+
+    Raises InvalidArgument, NotFound.
+    """
+    if names.matches(text, names.TASK_VERSION):
+        return text
+    if not names.matches(text, names.TASK) and names.check_id(text, field):
+        raise InvalidArgument([_explained(text, (names.TASK_VERSION,), field)])
+    parent = task_name(text, field)
+    request = registry_pb.ListTaskVersionsRequest(parent=parent, page_size=1)
+    found = connection.registry.ListTaskVersions(request, timeout=CALL_SECONDS).task_versions
+    if not found:
+        raise NotFound(
+            parent,
+            "`tunix-rt tasks list` shows what exists; `tunix-rt tasks add-builtin` adds the built-in ones.",
+        )
+    return found[0].name
+
+
 def subject_name(connection: Connection, text: str, field: str = "subject") -> str:
     """The name of a run, model version or predictor; a bare id is looked up as a run, then as a model.
 

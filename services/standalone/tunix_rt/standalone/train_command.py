@@ -9,10 +9,10 @@ import typer
 
 from tunix_rt.rpc.channel import new_request_id
 from tunix_rt.rpc.errors import InvalidArgument
-from tunix_rt.standalone.connection import CALL_SECONDS, connect
+from tunix_rt.standalone.connection import CALL_SECONDS, Connection, connect
 from tunix_rt.standalone.options import GatewayOption, JsonOption, parse_labels
 from tunix_rt.standalone.output import errors, print_json
-from tunix_rt.standalone.resources import dataset_name, model_version_name
+from tunix_rt.standalone.resources import dataset_name, model_version_name, task_version_name
 from tunix_rt.standalone.run_commands import finish, follow_or_detach
 from tunix_rt.standalone.spec_file import read_spec
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
@@ -61,7 +61,10 @@ def train(
     remat: Annotated[bool, typer.Option("--remat", help="Recompute activations: less memory.")] = False,
     evaluate_after: Annotated[
         list[str] | None,
-        typer.Option("--evaluate-after", help="Evaluate the result on DATASET or DATASET:SPLIT; repeatable."),
+        typer.Option(
+            "--evaluate-after",
+            help="Evaluate the result on DATASET or DATASET:SPLIT, or by tasks/TASK; repeatable.",
+        ),
     ] = None,
     run_id: Annotated[str, typer.Option("--id", help="The run's id; else the server makes one.")] = "",
     description: Annotated[str, typer.Option("--description")] = "",
@@ -90,11 +93,11 @@ def train(
     apply_tuning(run_spec, lora_rank=lora_rank, full=full)
     optimizer = {"learning_rate": learning_rate, "warmup_steps": warmup_steps, "weight_decay": weight_decay}
     apply_optimizer(run_spec, optimizer, decay=decay, from_file=spec is not None)
-    run_spec.evaluate_after.extend(parse_evaluations(evaluate_after or [], run_spec))
     run = run_pb.Run(spec=run_spec, description=description, labels=parse_labels(label or []))
     with connect(gateway) as connection:
         run.spec.model = model_version_name(connection, model or run_spec.model, "spec.model")
         run.spec.dataset = dataset_name(dataset or run_spec.dataset, "spec.dataset")
+        run.spec.evaluate_after.extend(parse_evaluations(connection, evaluate_after or [], run.spec))
         request = trainer_pb.CreateRunRequest(run_id=run_id, run=run, request_id=new_request_id())
         made = connection.trainer.CreateRun(request, timeout=CALL_SECONDS)
         if not json:
@@ -151,17 +154,30 @@ def apply_optimizer(
         _set(spec.optimizer, "decay", _DECAYS[decay], "spec.optimizer.decay")
 
 
-def parse_evaluations(texts: list[str], spec: run_pb.RunSpec) -> list[evaluation_pb.EvaluationSpec]:
-    """`golden` and `golden:test` as evaluations in the run's own format. Raises InvalidArgument."""
-    return [
-        evaluation_pb.EvaluationSpec(
-            dataset=dataset_name(text.partition(":")[0], f"spec.evaluate_after[{index}].dataset"),
-            split=text.partition(":")[2],
-            format=spec.format,
-            system_prompt=spec.system_prompt,
+def parse_evaluations(
+    connection: Connection, texts: list[str], spec: run_pb.RunSpec
+) -> list[evaluation_pb.EvaluationSpec]:
+    """`golden` and `golden:test` as evaluations in the run's own format, `tasks/sums` as one by its task.
+
+    Raises InvalidArgument, NotFound.
+    """
+    made = []
+    for index, text in enumerate(texts):
+        field = f"spec.evaluate_after[{index}]"
+        if text.startswith("tasks/"):
+            task = task_version_name(connection, text, f"{field}.task")
+            made.append(evaluation_pb.EvaluationSpec(task=task))
+            continue
+        name, _, split = text.partition(":")
+        made.append(
+            evaluation_pb.EvaluationSpec(
+                dataset=dataset_name(name, f"{field}.dataset"),
+                split=split,
+                format=spec.format,
+                system_prompt=spec.system_prompt,
+            )
         )
-        for index, text in enumerate(texts)
-    ]
+    return made
 
 
 def _set(

@@ -9,12 +9,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.table import Table
 from rich.text import Text
 
+from tunix_rt.gateway.web.text import spec_text
 from tunix_rt.standalone.output import new_table
 from tunix_rt.v1 import dataset_pb2 as dataset_pb
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import job_pb2 as job_pb
 from tunix_rt.v1 import model_pb2 as model_pb
 from tunix_rt.v1 import run_pb2 as run_pb
+from tunix_rt.v1 import task_pb2 as task_pb
 
 _STATES = {
     job_pb.JOB_STATE_QUEUED: ("queued", "yellow"),
@@ -105,6 +107,20 @@ def model_table(versions: Iterable[model_pb.ModelVersion]) -> Table:
             size_text(version.size_bytes),
             version.digest[:12],
             version.run or origin,
+            time_text(version.create_time),
+        )
+    return table
+
+
+def task_table(versions: Iterable[task_pb.TaskVersion]) -> Table:
+    """Task versions as a table."""
+    table = new_table("Task", "Dataset", "What is measured", "Description", "Created")
+    for version in versions:
+        table.add_row(
+            version.name,
+            version.spec.dataset,
+            Text(spec_text(version.spec)),
+            Text(version.description),
             time_text(version.create_time),
         )
     return table

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tunix_rt.jobs.remote import CALL_SECONDS, answer
+from tunix_rt.jobs.tasks import fill_in_named
 from tunix_rt.rpc.channel import new_request_id, open_channel
 from tunix_rt.rpc.errors import FailedPrecondition, InvalidArgument, Reason, Violation
 from tunix_rt.rpc.names import RUN, check_id, require
 from tunix_rt.rpc.server import DRAIN_SECONDS, Server
 from tunix_rt.trainer.settings import Settings
-from tunix_rt.trainer.spec import complete, violations
+from tunix_rt.trainer.spec import MAX_EVALUATIONS, complete, violations
 from tunix_rt.v1 import job_service_pb2, registry_service_pb2, trainer_service_pb2
 from tunix_rt.v1.dataset_pb2 import Dataset
 from tunix_rt.v1.job_service_pb2_grpc import JobServiceStub
@@ -33,8 +35,9 @@ class TrainerServicer(TrainerServiceServicer):
         self._jobs = jobs
 
     async def CreateRun(self, request: trainer_service_pb2.CreateRunRequest, _context: Any) -> Run:
-        """Checks the fields, then what they refer to, and queues the run."""
-        check_request(request)
+        """Fills in the evaluations from their tasks, checks all fields and what they name, and queues it."""
+        differing = await self._fill_in(request.run.spec)
+        check_request(request, differing)
         spec = complete(request.run.spec)
         await self._check_references(spec)
         job = job_service_pb2.Job(
@@ -55,6 +58,16 @@ class TrainerServicer(TrainerServiceServicer):
         cancel = job_service_pb2.RequestCancellationRequest(name=name)
         await answer(self._jobs.RequestCancellation(cancel, timeout=CALL_SECONDS))
         return await self._get_run(name)
+
+    async def _fill_in(self, spec: RunSpec) -> list[Violation]:
+        """Fills in the evaluations that name a task, in place; the fields that say something else than it."""
+        violations = []
+        for index, evaluation in enumerate(spec.evaluate_after[:MAX_EVALUATIONS]):
+            field = f"run.spec.evaluate_after[{index}]"
+            filled, differing = await fill_in_named(self._registry, evaluation, field)
+            evaluation.CopyFrom(filled)
+            violations += differing
+        return violations
 
     async def _check_references(self, spec: RunSpec) -> None:
         version = registry_service_pb2.GetModelVersionRequest(name=spec.model)
@@ -83,9 +96,9 @@ class TrainerServicer(TrainerServiceServicer):
         return run
 
 
-def check_request(request: trainer_service_pb2.CreateRunRequest) -> None:
-    """Raises InvalidArgument that names every bad field."""
-    bad = [violation for violation in (check_id(request.run_id, "run_id"),) if violation]
+def check_request(request: trainer_service_pb2.CreateRunRequest, differing: Sequence[Violation] = ()) -> None:
+    """Raises InvalidArgument that names every bad field, and what differs from the tasks."""
+    bad = [violation for violation in (check_id(request.run_id, "run_id"), *differing) if violation]
     given = {field.name for field, _ in request.run.ListFields()}
     bad += [
         Violation(f"run.{name}", "is output only; leave it out.") for name in _OUTPUT_ONLY if name in given

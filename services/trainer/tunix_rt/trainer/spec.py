@@ -59,9 +59,11 @@ def _complete_optimizer(optimizer: OptimizerSpec) -> None:
 
 
 def _follow_up(evaluation: EvaluationSpec, run: RunSpec) -> EvaluationSpec:
-    """An evaluation of the run: on its dataset and with its prompt, unless it says otherwise."""
+    """An evaluation of the run: on its dataset and with its prompt, unless it or its task says otherwise."""
     made = EvaluationSpec()
     made.CopyFrom(evaluation)
+    if made.task:
+        return complete_evaluation(made)
     made.dataset = evaluation.dataset or run.dataset
     made.format = evaluation.format or run.format
     made.system_prompt = evaluation.system_prompt or run.system_prompt

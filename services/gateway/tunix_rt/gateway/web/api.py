@@ -57,7 +57,10 @@ class Api:
         return _json(comparison)
 
     async def leaderboard(self, request: Request) -> Response:
-        """`dataset`."""
+        """`dataset` or `task`."""
+        if task := request.query_params.get("task", ""):
+            names.require(task, names.TASK_VERSION, "task")
+            return _json(await reads.read_leaderboard(self._backends.registry, task=task))
         dataset = names.require(request.query_params.get("dataset", ""), names.DATASET, "dataset")
         return _json(await reads.read_leaderboard(self._backends.registry, dataset))
 

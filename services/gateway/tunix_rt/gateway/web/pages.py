@@ -13,10 +13,12 @@ from starlette.responses import HTMLResponse, Response
 
 from tunix_rt.gateway.backends import Backends
 from tunix_rt.gateway.parameters import flatten_spec
+from tunix_rt.gateway.seed_sentence import pair_sentence
 from tunix_rt.gateway.sentence import evidence_sentence, verdict_sentence
 from tunix_rt.gateway.watch import TERMINAL
 from tunix_rt.gateway.web import evaluation_text, reads, text
 from tunix_rt.gateway.web.assets import plotly_path
+from tunix_rt.gateway.web.seed_chart import seed_chart
 from tunix_rt.rpc import names
 from tunix_rt.v1 import gateway_service_pb2
 
@@ -75,7 +77,7 @@ class Pages:
             (
                 pair,
                 verdict_sentence(comparison, pair),
-                evidence_sentence(pair),
+                (evidence_sentence(pair), pair_sentence(comparison, pair)),
                 VERDICT_CLASSES.get(pair.verdict, "same"),
             )
             for pair in comparison.pairs
@@ -90,17 +92,24 @@ class Pages:
             datasets=datasets,
             dataset=compared[0] if compared else "",
             subjects=subjects,
+            seeds=seed_chart(comparison.seed_groups, subjects),
         )
 
     async def leaderboard(self, request: Request) -> Response:
-        """The boards of one dataset, or the datasets to choose from."""
-        dataset = request.query_params.get("dataset", "")
+        """The boards of one dataset or task, or the datasets to choose from."""
+        dataset, task = (request.query_params.get(key, "") for key in ("dataset", "task"))
         datasets = await reads.read_datasets(self._registry)
-        if dataset:
+        board = None
+        if task:
+            names.require(task, names.TASK_VERSION, "task")
+            board = await reads.read_leaderboard(self._registry, task=task)
+            dataset = board.dataset
+        elif dataset:
             names.require(dataset, names.DATASET, "dataset")
         chosen = dataset or (datasets[0].name if datasets else "")
-        board = await reads.read_leaderboard(self._registry, chosen) if chosen else None
-        return self.page("leaderboard.html", datasets=datasets, dataset=chosen, board=board)
+        if chosen and not board:
+            board = await reads.read_leaderboard(self._registry, chosen)
+        return self.page("leaderboard.html", datasets=datasets, dataset=chosen, task=task, board=board)
 
     async def evaluation(self, request: Request) -> Response:
         """One evaluation with its items."""

@@ -60,10 +60,10 @@ async def read_datasets(registry: Any) -> list[dataset_pb2.Dataset]:
     return [dataset for dataset in page.datasets if dataset.state == dataset_pb2.Dataset.SEALED]
 
 
-async def read_leaderboard(registry: Any, dataset: str) -> pb2.Leaderboard:
-    """The leaderboard of a dataset."""
+async def read_leaderboard(registry: Any, dataset: str = "", *, task: str = "") -> pb2.Leaderboard:
+    """The leaderboard of a dataset or of a task."""
     board: pb2.Leaderboard = await registry.GetLeaderboard(
-        pb2.GetLeaderboardRequest(dataset=dataset), timeout=CALL_SECONDS
+        pb2.GetLeaderboardRequest(dataset=dataset, task=task), timeout=CALL_SECONDS
     )
     return board
 

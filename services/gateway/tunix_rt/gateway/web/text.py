@@ -8,11 +8,12 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tunix_rt.gateway.sentence import p_value_text, subject_label
+from tunix_rt.gateway.sentence import items_test, p_value_text, shown_interval, subject_label
 from tunix_rt.rpc.names import PREDICTOR, matches
 from tunix_rt.v1 import evaluation_pb2, job_pb2
 
 NONE = "–"
+SHOWN_TEMPLATE = 60  # characters
 _STATES: dict[int, str] = {
     job_pb2.JOB_STATE_QUEUED: "queued",
     job_pb2.JOB_STATE_RUNNING: "running",
@@ -108,6 +109,9 @@ def spec_text(spec: evaluation_pb2.EvaluationSpec) -> str:
         parts.append(f"answer pattern {spec.answer_pattern}")
     if spec.system_prompt:
         parts.append("with a system prompt")
+    if spec.prompt_template:
+        cut = spec.prompt_template[:SHOWN_TEMPLATE]
+        parts.append(f"prompt {cut!r}" + (" …" if len(cut) < len(spec.prompt_template) else ""))
     return " · ".join(part for part in parts if part)
 
 
@@ -136,6 +140,8 @@ FILTERS: dict[str, Any] = {
     "moment": moment,
     "label": subject_label,
     "p_value": p_value_text,
+    "shown_interval": shown_interval,
+    "items_test": items_test,
     "spec_text": spec_text,
     "page_of": page_of,
     "imported": imported,
