@@ -27,7 +27,8 @@ from tunix_rt.evaluator.subjects import (
     stored_scores,
 )
 from tunix_rt.evaluator.summary import summarise
-from tunix_rt.jobs.evaluation_spec import DEFAULT_EXAMPLE_SPLIT
+from tunix_rt.evaluator.text_evaluation import score_items, text_item
+from tunix_rt.jobs.evaluation_spec import DEFAULT_EXAMPLE_SPLIT, GENERATION, MULTIPLE_CHOICE, PERPLEXITY
 from tunix_rt.jobs.models import Subject, cached_model, resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store, persist
 from tunix_rt.jobs.worker import ClaimedJob
@@ -40,6 +41,14 @@ from tunix_rt.v1.artifact_pb2 import Artifact, File
 from tunix_rt.v1.dataset_pb2 import Dataset
 from tunix_rt.v1.evaluation_pb2 import EvaluationResult, EvaluationSpec, ItemScore
 
+_NEEDS = {
+    GENERATION: "a prompt and `decoding.max_tokens` together must fit the model's context, and an item "
+    "needs an answer.",
+    MULTIPLE_CHOICE: "an item needs 2 to 26 texts in `meta.choices`, of which its answer names one, and a "
+    "prompt with a choice must fit the model's context.",
+    PERPLEXITY: "a prompt with the item's completion must fit the model's context, and an item needs a "
+    "completion or an answer.",
+}
 T = TypeVar("T")
 Place = tuple[int, int]  # the position of an item in the split, and the number of the sample
 
@@ -59,7 +68,7 @@ class _Task:
     def messages(self, trace: Trace) -> tuple[Mapping[str, str], ...]:
         """The chat messages of an item. Raises ValueError for one that cannot be asked or scored."""
         spec, examples = self.spec, self.spec.few_shot
-        if not trace.final_answer:
+        if not trace.final_answer and spec.method != PERPLEXITY:
             raise ValueError("there is no answer to score by")
         drawn = self.pool.draw(trace, examples.count, seed=examples.seed) if self.pool else ()
         return tuple(few_shot_messages(trace.prompt, drawn, spec.format, spec.system_prompt))
@@ -106,7 +115,7 @@ class Evaluator:
         task = _Task(spec, traces, await self._pool(claimed, spec, dataset, datasets))
         claimed.progress_total = len(task.places())
         scores, rate = await self._scores(claimed, task, subject)
-        _require_some(scores)
+        _require_some(scores, spec)
         await self._store_predictions(claimed, scores)
         train = await self._baseline_traces(claimed, spec, dataset, datasets)
         return await asyncio.to_thread(
@@ -159,7 +168,10 @@ class Evaluator:
                     claimed, lambda: cached_model(self.blobs, subject, self.work)
                 )
                 model = EngineModel(directory, subject.digest)
-                rate = await self._generate(model, items, task, recorder, scores)
+                if task.spec.method == GENERATION:
+                    rate = await self._generate(model, items, task, recorder, scores)
+                else:
+                    rate = await self._score_texts(model, items, task, recorder, scores)
         return [scores[place] for place in sorted(scores)], rate
 
     async def _generate(
@@ -182,6 +194,30 @@ class Evaluator:
                     rate = event.measured_tokens / event.measured_seconds
                 recorder.check()
         return rate
+
+    async def _score_texts(
+        self,
+        model: EngineModel,
+        items: Sequence[Item],
+        task: _Task,
+        recorder: Recorder,
+        scores: dict[Place, ItemScore],
+    ) -> float:
+        def record(score: ItemScore) -> None:
+            scores[score.position, score.sample] = score
+            recorder.add(score)
+            recorder.check()
+
+        def fail(position: int, why: str) -> None:
+            record(_failed(task.traces[position], (position, 0), why))
+
+        texts = []
+        for item in items:
+            try:
+                texts.append(text_item(task.traces[item.number], item.number, item.messages, task.spec))
+            except ValueError as error:
+                fail(item.number, str(error))
+        return await score_items(self.engine, model, texts, spec=task.spec, record=record, fail=fail)
 
     async def _store_predictions(self, claimed: ClaimedJob, scores: Sequence[ItemScore]) -> None:
         """Stores every output as an artifact of the evaluation."""
@@ -237,14 +273,14 @@ def _failed(trace: Trace, place: Place, why: str) -> ItemScore:
     return failed_item(trace, position, sample)
 
 
-def _require_some(scores: Sequence[ItemScore]) -> None:
+def _require_some(scores: Sequence[ItemScore], spec: EvaluationSpec) -> None:
     """Raises FailedPrecondition, reason LIMIT_EXCEEDED, if no item at all could be generated and scored."""
     if all(score.outcome == ItemScore.FAILED for score in scores):
         count = len({score.trace_id for score in scores})
+        needs = _NEEDS.get(spec.method, _NEEDS[GENERATION])
         raise FailedPrecondition(
             Reason.LIMIT_EXCEEDED,
-            f"None of the {count} items could be generated and scored: a prompt and "
-            "`decoding.max_tokens` together must fit the model's context, and an item needs an answer. "
+            f"None of the {count} items could be generated and scored: {needs} "
             "The evaluator's log names the fault of each.",
             {"count": count},
         )

@@ -14,11 +14,12 @@ import grpc
 from tunix_rt.answers.score import score_output
 from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.blobs.open import open_blobs
-from tunix_rt.evaluator import results, spec, summary
+from tunix_rt.evaluator import results, spec
 from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
 from tunix_rt.evaluator.evaluation import Evaluator
 from tunix_rt.evaluator.messages import Item, ItemDone, ItemFailed, Text
 from tunix_rt.evaluator.settings import Settings
+from tunix_rt.evaluator.shares import share_score
 from tunix_rt.evaluator.subjects import DatasetStore, require_examples, require_split
 from tunix_rt.jobs.evaluation_spec import complete_decoding
 from tunix_rt.jobs.models import cached_model, resolve_subject
@@ -184,6 +185,4 @@ def _score_answers(request: pb.ScoreAnswersRequest) -> pb.ScoreAnswersResponse:
                 rule=outcome.rule if found else "",
             )
         )
-    return pb.ScoreAnswersResponse(
-        scored_answers=scored, score=summary.share_score([each.score for each in scored])
-    )
+    return pb.ScoreAnswersResponse(scored_answers=scored, score=share_score([each.score for each in scored]))
