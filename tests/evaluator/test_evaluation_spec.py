@@ -254,3 +254,27 @@ def test_unknown_methods_and_normalizations_are_refused() -> None:
         check_create(CreateEvaluationRequest(evaluation=Evaluation(spec=spec)))
     assert "evaluation.spec.method" in bad_fields(caught)
     assert "evaluation.spec.normalization" in bad_fields(caught)
+
+
+@pytest.mark.parametrize(
+    ("samples", "prompts", "temperature", "fault"),
+    [
+        (17, 1, 1.0, "must be in [1, 16]"),
+        (-1, 1, 1.0, "must be in [1, 16]"),
+        (2, 1, 0.0, "at temperature 0 all samples are the same"),
+        (16, 5, 1.0, "80 in all; at most 64 fit"),
+    ],
+)
+def test_samples_of_a_generation_have_limits(
+    samples: int, prompts: int, temperature: float, fault: str
+) -> None:
+    request = GenerateRequest(
+        subject="runs/r",
+        prompts=["2 + 2?"] * prompts,
+        samples=samples,
+        decoding=Decoding(temperature=temperature),
+    )
+    with pytest.raises(InvalidArgument) as caught:
+        check_generate(request)
+    assert bad_fields(caught) == ["samples"]
+    assert fault in caught.value.message

@@ -12,8 +12,10 @@ from tunix_rt.evaluator.messages import (
     ItemDone,
     Load,
     ScoreTexts,
+    Text,
     TextScored,
     TextToScore,
+    Token,
     decode_command,
     decode_event,
     encode,
@@ -34,9 +36,11 @@ def test_commands_survive_the_line() -> None:
 
 
 def test_events_survive_the_line() -> None:
-    done = ItemDone("r1", 3, "Answer: 4", "stop", 10, 4, 0.25, sample=2)
+    done = ItemDone("r1", 3, "Answer: 4", "stop", 10, 4, 0.25, sample=2, tokens=(Token(1, "4", -2.0),))
+    tokens = (Token(4, "", -0.5), Token(9, "é", -1e-3))
+    text = Text("r1", 3, "é", 2, sample=1, tokens=tokens)
     scored = TextScored("r1", 3, 1, -1.75, 2, False, (-1.5, -0.25), 7)
-    for event in (done, scored):
+    for event in (done, text, scored):
         assert decode_event(encode(event)) == event
 
 

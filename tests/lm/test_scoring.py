@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from tunix_rt.lm.decoding import BatchDecoder
 from tunix_rt.lm.model import Decoder
+from tunix_rt.lm.packing import Request
+from tunix_rt.lm.sampling import Sampling
 from tunix_rt.lm.scoring import Continuation, TextScorer
 
 
@@ -78,3 +81,62 @@ def test_what_cannot_be_scored_is_refused(lively_model: Decoder, item: Continuat
 def test_a_text_may_fill_the_context(lively_model: Decoder) -> None:
     (score,) = TextScorer(lively_model).score([Continuation((1,) * 500, (2,) * 12)])
     assert len(score.log_probabilities) == 12
+
+
+SETTINGS = [
+    Sampling(),
+    Sampling(temperature=1.5, top_k=20, seed=4, repetition_penalty=1.5),
+    Sampling(temperature=0.7, top_p=0.8, min_p=0.05, seed=9),
+]
+
+
+@pytest.fixture(scope="module")
+def generated(lively_model: Decoder) -> list[tuple[Continuation, list[float]]]:
+    """Outputs with their log-probabilities, made side by side under different settings."""
+    decoder = BatchDecoder(lively_model, eos_ids=[63], batch_sizes=(8,))
+    prompts = [(3, 4, 5), (40, 41), (60, 7, 9, 11)]
+    requests = [
+        Request(prompt, 24, sampling=sampling, log_probabilities=True)
+        for prompt, sampling in zip(prompts, SETTINGS, strict=True)
+    ]
+    plain = decoder.prefill([Request((1, 2), 24)])
+    made = {each.handle: ([], []) for each in plain}
+    first = decoder.prefill(requests)
+    made |= {each.handle: (list(each.tokens), list(each.log_probabilities)) for each in first}
+    while decoder.running:
+        for each in decoder.step_segment():
+            made[each.handle][0].extend(each.tokens)
+            made[each.handle][1].extend(each.log_probabilities)
+    assert made[plain[0].handle][1] == []  # not asked for
+    found = [made[each.handle] for each in first]
+    return [
+        (Continuation(prompt, tuple(tokens)), values)
+        for prompt, (tokens, values) in zip(prompts, found, strict=True)
+    ]
+
+
+def test_generated_log_probabilities_are_those_before_sampling_settings(
+    lively_model: Decoder, full_logits, generated
+) -> None:
+    for item, values in generated:
+        expected = plain(full_logits(lively_model, [*item.context, *item.tokens]), item)
+        assert len(values) == len(item.tokens) > 0
+        np.testing.assert_allclose(values, expected, atol=1e-4, rtol=0)
+
+
+def test_scoring_an_output_gives_what_generation_gave(lively_model: Decoder, generated) -> None:
+    scores = TextScorer(lively_model).score([item for item, _ in generated])
+    for score, (_, values) in zip(scores, generated, strict=True):
+        assert sum(score.log_probabilities) == pytest.approx(sum(values), abs=1e-3)
+
+
+def test_log_probabilities_do_not_change_the_tokens(lively_model: Decoder) -> None:
+    outputs = []
+    for wanted in (False, True):
+        decoder = BatchDecoder(lively_model, eos_ids=[], batch_sizes=(1,))
+        request = Request((3, 4, 5), 30, sampling=SETTINGS[1], log_probabilities=wanted)
+        tokens = [token for each in decoder.prefill([request]) for token in each.tokens]
+        while decoder.running:
+            tokens += [token for each in decoder.step_segment() for token in each.tokens]
+        outputs.append(tokens)
+    assert outputs[0] == outputs[1]

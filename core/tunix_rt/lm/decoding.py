@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -29,11 +30,14 @@ class Progress:
     """New tokens of a request, the stop token left out.
 
     `finish_reason` is "" while it runs, then "stop" (a stop token came) or "length" (max_new_tokens).
+    `log_probabilities` are natural logarithms under the model's own distribution, before any sampling
+    setting; empty unless the request asked for them.
     """
 
     handle: int
     tokens: tuple[int, ...]
     finish_reason: str
+    log_probabilities: tuple[float, ...] = ()
 
 
 @dataclass
@@ -41,6 +45,7 @@ class _Running:
     handle: int
     length: int
     left: int
+    with_values: bool
 
 
 class BatchDecoder:
@@ -122,12 +127,18 @@ class BatchDecoder:
         if not self.running:
             return []
         self._fit(rows=self.running, length=max(self._needs()))
-        self._rows, made = decode_segment(
-            self._graph, self._state, self._rows, self._eos_array, steps=self._steps
+        with_values = any(row is not None and row.with_values for row in self._running)
+        self._rows, made, values = decode_segment(
+            self._graph,
+            self._state,
+            self._rows,
+            self._eos_array,
+            steps=self._steps,
+            with_values=with_values,
         )
         return [
-            self._advance(slot, [token for token in tokens if token != NO_TOKEN])
-            for slot, tokens in enumerate(np.asarray(made).tolist())
+            self._advance(slot, [token for token in tokens if token != NO_TOKEN], numbers)
+            for slot, (tokens, numbers) in enumerate(_by_row(made, values))
             if self._running[slot] is not None
         ]
 
@@ -142,16 +153,20 @@ class BatchDecoder:
         vacant = [slot for slot, row in enumerate(self._running) if row is None]
         slots = vacant[: len(group)]
         packed = pack(group, slots, most=self._batch_sizes[-1])
-        fresh, first, seen = prefill(self._graph, self._state, packed)
+        with_values = any(request.log_probabilities for request in group)
+        fresh, first, seen, values = prefill(self._graph, self._state, packed, with_values=with_values)
         self._rows = admit(self._rows, packed, fresh, first, seen, self._eos_array)
         progress = []
-        for slot, request, token in zip(slots, group, np.asarray(first).tolist(), strict=False):
+        columns = first[:, None], None if values is None else values[:, None]
+        for slot, request, (tokens, numbers) in zip(slots, group, _by_row(*columns), strict=False):
             self._handles += 1
-            self._running[slot] = _Running(self._handles, len(request.prompt), request.max_new_tokens)
-            progress.append(self._advance(slot, [token]))
+            self._running[slot] = _Running(
+                self._handles, len(request.prompt), request.max_new_tokens, request.log_probabilities
+            )
+            progress.append(self._advance(slot, tokens, numbers))
         return progress
 
-    def _advance(self, slot: int, tokens: list[int]) -> Progress:
+    def _advance(self, slot: int, tokens: list[int], values: list[float]) -> Progress:
         """Note a row's new tokens; free the row where they end it."""
         row = self._running[slot]
         assert row is not None
@@ -161,7 +176,8 @@ class BatchDecoder:
         reason = "stop" if stopped else "length" if row.left <= 0 else ""
         if reason:
             self._running[slot] = None
-        return Progress(row.handle, tuple(tokens[:-1] if stopped else tokens), reason)
+        kept = tuple(tokens[:-1] if stopped else tokens)
+        return Progress(row.handle, kept, reason, tuple(values[: len(kept)]) if row.with_values else ())
 
     def _needs(self) -> list[int]:
         """How many places each running request needs until the end of the next segment."""
@@ -181,3 +197,10 @@ class BatchDecoder:
         self._rows = reshape_rows(self._rows, jnp.asarray(index), jnp.int32(len(kept)), capacity=capacity)
         self._running = [self._running[slot] for slot in kept] + [None] * (size - len(kept))
         self._capacity = capacity
+
+
+def _by_row(tokens: jax.Array, values: jax.Array | None) -> list[tuple[list[int], list[float]]]:
+    """The tokens of each row, with their log-probabilities where there are any."""
+    rows: list[list[int]] = np.asarray(tokens).tolist()
+    numbers: list[list[float]] = [[]] * len(rows) if values is None else np.asarray(values).tolist()
+    return list(zip(rows, numbers, strict=True))

@@ -12,6 +12,7 @@ from flax import nnx
 
 from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.packing import packs, power_of_two
+from tunix_rt.lm.sampling import log_probabilities
 
 _SMALLEST_PACK = 64
 _CHUNK_ROWS = 64  # logits of a whole pack would be (tokens, vocabulary)
@@ -72,11 +73,11 @@ class TextScorer:
     def score_pack(self, items: Sequence[Continuation]) -> list[ContinuationScore]:
         """The scores of the items of one pack, in order."""
         values, likeliest = _score_rows(self._graph, self._state, lay_out(items))
-        log_probabilities, greedy = np.asarray(values).tolist(), np.asarray(likeliest).tolist()
+        numbers, greedy = np.asarray(values).tolist(), np.asarray(likeliest).tolist()
         scores, start = [], 0
         for item in items:
             place = slice(start, start + len(item.tokens))
-            scores.append(ContinuationScore(tuple(log_probabilities[place]), all(greedy[place])))
+            scores.append(ContinuationScore(tuple(numbers[place]), all(greedy[place])))
             start = place.stop
         return scores
 
@@ -176,12 +177,6 @@ def _score_rows(graph: Any, state: Any, laid: Laid) -> tuple[jax.Array, jax.Arra
     chunks = (laid.number + _CHUNK_ROWS - 1) // _CHUNK_ROWS
     made: tuple[jax.Array, jax.Array] = jax.lax.fori_loop(jnp.int32(0), chunks, chunk, empty)
     return made
-
-
-def log_probabilities(logits: jax.Array, tokens: jax.Array) -> jax.Array:
-    """The natural logarithm of each token's probability; logits (rows, vocabulary), tokens (rows,)."""
-    chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
-    return chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
 def _size(items: Sequence[Continuation]) -> int:

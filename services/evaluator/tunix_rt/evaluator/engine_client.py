@@ -62,7 +62,13 @@ class EngineClient:
         return self._process.pid if self._process and not self._process.ended else None
 
     async def generate(
-        self, model: EngineModel, items: Sequence[Item], *, decoding: Decoding, stream: bool
+        self,
+        model: EngineModel,
+        items: Sequence[Item],
+        *,
+        decoding: Decoding,
+        stream: bool,
+        log_probabilities: bool = False,
     ) -> AsyncGenerator[ItemEvent]:
         """Yields what becomes of the items, last Finished; with `stream`, also text as it appears.
 
@@ -70,7 +76,7 @@ class EngineClient:
         MODEL_INVALID, and Unavailable, reason ENGINE_FAILED, if the engine ends.
         """
         request = self._next_request()
-        command = Generate(request, model.digest, tuple(items), decoding, stream)
+        command = Generate(request, model.digest, tuple(items), decoding, stream, log_probabilities)
         async with aclosing(self._answers(model, command)) as events:
             async for event in events:
                 assert not isinstance(event, TextScored)

@@ -53,7 +53,8 @@ class Load:
 class Generate:
     """To the engine: continue the items with a model that `Load` has named.
 
-    With `stream`, text is sent as it appears, else only with the end of an item.
+    With `stream`, text is sent as it appears, else only with the end of an item; with
+    `log_probabilities`, the tokens too.
     """
 
     request: str
@@ -61,6 +62,7 @@ class Generate:
     items: tuple[Item, ...]
     decoding: Decoding
     stream: bool = False
+    log_probabilities: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,22 +118,32 @@ class Loaded:
 
 
 @dataclass(frozen=True)
+class Token:
+    """A token that was generated, and its natural log-probability before any sampling setting."""
+
+    id: int
+    text: str
+    log_probability: float
+
+
+@dataclass(frozen=True)
 class Text:
-    """From the engine: new text of an item, and the tokens that it has in all."""
+    """From the engine: new text of an item, the number of its tokens in all, and the new ones if wanted."""
 
     request: str
     item: int
     text: str
     completion_tokens: int
     sample: int = 0
+    tokens: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True)
 class ItemDone:
     """From the engine: an item has ended with `stop` (a stop token or text) or `length`.
 
-    `text` is what no `Text` has carried. The latency runs from the item's start in the engine to its
-    last token; the stop token is not counted, the tokens of a stop text are.
+    `text` and `tokens` are what no `Text` has carried. The latency runs from the item's start in the
+    engine to its last token; the stop token is not counted, the tokens of a stop text are.
     """
 
     request: str
@@ -142,6 +154,7 @@ class ItemDone:
     completion_tokens: int
     latency_seconds: float
     sample: int = 0
+    tokens: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -231,6 +244,8 @@ def _decode(line: bytes) -> Command | Event:
             record["items"] = tuple(_item(each) for each in record["items"])
         elif kind is ScoreTexts:
             record["items"] = tuple(_text(each) for each in record["items"])
+        elif kind in (Text, ItemDone):
+            record["tokens"] = tuple(Token(**each) for each in record["tokens"])
         elif kind is TextScored:
             record["log_probabilities"] = tuple(record["log_probabilities"])
         if set(record) != {each.name for each in fields(kind)}:

@@ -23,6 +23,7 @@ from tunix_rt.evaluator.messages import (
 from tunix_rt.evaluator.scheduler import Prompt, Scheduler
 from tunix_rt.evaluator.stop_texts import StoppedText, ends_in_reasoning
 from tunix_rt.evaluator.text_scoring import TextScoring
+from tunix_rt.evaluator.token_log import TokenLog
 from tunix_rt.lm.decoding import BatchDecoder, Progress
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.packing import Request
@@ -45,6 +46,7 @@ class _Job:
 
     decoding: Decoding
     stream: bool
+    log_probabilities: bool
     tokens: int = 0
     seconds: float = 0.0
 
@@ -56,6 +58,7 @@ class _Row:
     prompt: Prompt
     text: StoppedText
     started: float
+    log: TokenLog | None
 
 
 class Resident:
@@ -89,13 +92,13 @@ class Resident:
         for item in command.items:
             prompt = Prompt(command.request, item.number, self._tokens(item), item.sample)
             try:
-                self._decoder.check(_request(prompt, command.decoding))
+                self._decoder.check(_request(prompt, command))
                 prompts.append(prompt)
             except ValueError as error:
                 refused.append((item, str(error)))
         self._scheduler.add(command.request, prompts)
         if prompts:
-            self._jobs[command.request] = _Job(command.decoding, command.stream)
+            self._jobs[command.request] = _Job(command.decoding, command.stream, command.log_probabilities)
         return refused
 
     def cancel(self, request: str) -> None:
@@ -128,10 +131,11 @@ class Resident:
 
     def _admit(self, now: float) -> list[Progress]:
         prompts = self._scheduler.take(self._decoder.free)
-        requests = [_request(prompt, self._jobs[prompt.request].decoding) for prompt in prompts]
+        requests = [_request(prompt, self._jobs[prompt.request]) for prompt in prompts]
         progress = self._decoder.prefill(requests)
         for prompt, first in zip(prompts, progress, strict=True):
-            self._rows[first.handle] = _Row(prompt, self._text(prompt), now)
+            log = TokenLog(self._tokenizer.decode) if self._jobs[prompt.request].log_probabilities else None
+            self._rows[first.handle] = _Row(prompt, self._text(prompt), now, log)
         return progress
 
     def _text(self, prompt: Prompt) -> StoppedText:
@@ -144,9 +148,12 @@ class Resident:
         job, before = self._jobs[request], row.text.count
         text = row.text.add(progress.tokens) if job.stream else row.text.keep(progress.tokens)
         job.tokens += row.text.count - before if measured else 0
+        if row.log:
+            row.log.add(progress.tokens[: row.text.count - before], progress.log_probabilities)
         if not progress.finish_reason and not row.text.stopped:
             if text:
-                yield Text(request, number, text, row.text.count, sample)
+                tokens = row.log.take() if row.log else ()
+                yield Text(request, number, text, row.text.count, sample, tokens)
             return
         text += row.text.finish()
         self._decoder.cancel(progress.handle)
@@ -160,6 +167,7 @@ class Resident:
             completion_tokens=row.text.count,
             latency_seconds=round(now - row.started, 6),
             sample=sample,
+            tokens=row.log.finish() if row.log else (),
         )
         if self._scheduler.retire(request):
             del self._jobs[request]
@@ -221,7 +229,8 @@ class Residents:
             del self._models[idle]
 
 
-def _request(prompt: Prompt, decoding: Decoding) -> Request:
+def _request(prompt: Prompt, asked: Generate | _Job) -> Request:
+    decoding = asked.decoding
     sampling = Sampling(
         temperature=decoding.temperature,
         top_k=decoding.top_k,
@@ -231,5 +240,10 @@ def _request(prompt: Prompt, decoding: Decoding) -> Request:
         repetition_penalty=decoding.repetition_penalty,
     )
     return Request(
-        prompt.tokens, decoding.max_tokens, sampling=sampling, item=prompt.number, sample=prompt.sample
+        prompt.tokens,
+        decoding.max_tokens,
+        sampling=sampling,
+        item=prompt.number,
+        sample=prompt.sample,
+        log_probabilities=asked.log_probabilities,
     )

@@ -86,21 +86,21 @@ class EvaluatorServicer(EvaluatorServiceServicer):
         subject = await resolve_subject(self._registry, request.subject)
         directory = await cached_model(self._blobs, subject, self._work)
         items = [
-            Item(index, messages=_messages(prompt, request)) for index, prompt in enumerate(request.prompts)
+            Item(index, messages=_messages(prompt, request), sample=sample)
+            for index, prompt in enumerate(request.prompts)
+            for sample in range(request.samples or 1)
         ]
         decoding = spec.engine_decoding(complete_decoding(request.decoding))
         model = EngineModel(directory, subject.digest)
-        async with aclosing(self._engine.generate(model, items, decoding=decoding, stream=True)) as events:
+        events = self._engine.generate(
+            model, items, decoding=decoding, stream=True, log_probabilities=request.log_probabilities
+        )
+        async with aclosing(events):
             async for event in events:
                 if isinstance(event, ItemFailed):
                     raise InvalidArgument.of(f"prompts[{event.item}]", event.message)
                 if isinstance(event, Text | ItemDone):
-                    yield pb.GenerateResponse(
-                        index=event.item,
-                        text=event.text,
-                        completion_tokens=event.completion_tokens,
-                        finish_reason=event.finish_reason if isinstance(event, ItemDone) else "",
-                    )
+                    yield _generated(event)
 
     async def ScoreAnswers(self, request: pb.ScoreAnswersRequest, _: Context) -> pb.ScoreAnswersResponse:
         """Scores outputs as an evaluation does. Stores nothing."""
@@ -168,6 +168,20 @@ def _messages(prompt: str, request: pb.GenerateRequest) -> tuple[dict[str, str],
     system = request.system_prompt.strip()
     before = ({"role": "system", "content": system},) if system else ()
     return (*before, {"role": "user", "content": prompt})
+
+
+def _generated(event: Text | ItemDone) -> pb.GenerateResponse:
+    return pb.GenerateResponse(
+        index=event.item,
+        text=event.text,
+        completion_tokens=event.completion_tokens,
+        finish_reason=event.finish_reason if isinstance(event, ItemDone) else "",
+        sample=event.sample,
+        tokens=[
+            pb.GeneratedToken(id=each.id, text=each.text, log_probability=each.log_probability)
+            for each in event.tokens
+        ],
+    )
 
 
 def _score_answers(request: pb.ScoreAnswersRequest) -> pb.ScoreAnswersResponse:
