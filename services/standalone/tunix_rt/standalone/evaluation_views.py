@@ -44,7 +44,7 @@ def evaluation_view(evaluation: evaluation_pb.Evaluation) -> RenderableType:
     if evaluation.status.state != job_pb.JOB_STATE_SUCCEEDED:
         return Group(title, _state_table(evaluation.status))
     result = evaluation.result
-    parts: list[RenderableType] = [title, _figures(result)]
+    parts: list[RenderableType] = [title, _figures(result, spec)]
     scores = score_table(result)
     if scores.row_count > 1:
         parts.append(scores)
@@ -67,6 +67,9 @@ def score_table(result: evaluation_pb.EvaluationResult) -> Table:
     for field, name, note in _VARIANTS:
         if result.HasField(field):  # type: ignore[arg-type]
             rows.append((name, getattr(result, field), note))
+    for named in result.normalizations:
+        note = "not divided" if named.name == "none" else f"divided by the {named.name} of the choice"
+        rows.append((f"by {named.name}", named.score, f"log-likelihood {note}"))
     rows += [(named.name, named.score, "without a model") for named in result.baselines]
     for name, score, note in rows:
         style = "dim" if note == "without a model" else "bold" if name == "score" else ""
@@ -103,9 +106,17 @@ def items_view(items: Sequence[evaluation_pb.ItemScore]) -> RenderableType:
             Text(name),
             Text(outcome, style=_STYLES.get(item.outcome, "yellow")),
             *(Text(text) for text in texts),
-            marked_output(item.output),
+            _choices(item) if item.HasField("log_likelihood") else marked_output(item.output),
         )
     return table
+
+
+def _choices(item: evaluation_pb.ItemScore) -> Text:
+    """The log-likelihood of each choice, or that of the reference text."""
+    if not item.choices:
+        return Text(f"log-likelihood {item.log_likelihood:.2f} of {item.completion_tokens} tokens")
+    lines = [f"{choice.log_likelihood:9.2f}  {choice.text}" for choice in item.choices]
+    return Text("\n".join(lines))
 
 
 def marked_output(output: str) -> Text:
@@ -128,21 +139,34 @@ def _state_table(status: job_pb.JobStatus) -> Table:
     return fields_table(rows)
 
 
-def _figures(result: evaluation_pb.EvaluationResult) -> Table:
+def _figures(result: evaluation_pb.EvaluationResult, spec: evaluation_pb.EvaluationSpec) -> Table:
     speed = (
         f"{number_text(result.tokens_per_second)} tokens/s, {number_text(result.items_per_second)} items/s"
     )
+    score = "token probability" if spec.method == "perplexity" else "score"
     rows: list[tuple[str, str | Text]] = [
-        ("score", f"{score_text(result.score)} of {result.score.count} items ({result.score.method})"),
+        (score, f"{score_text(result.score)} of {result.score.count} items ({result.score.method})"),
         ("outcomes", outcome_text(result.outcomes)),
-        ("answer found", f"{result.extracted_rate * 100:.0f} %"),
-        ("stopped by itself", f"{result.stopped_rate * 100:.0f} %"),
-        ("speed", speed),
     ]
+    if result.HasField("likelihood"):
+        rows += _likelihood(result.likelihood)
+    else:
+        rows.append(("answer found", f"{result.extracted_rate * 100:.0f} %"))
+        rows.append(("stopped by itself", f"{result.stopped_rate * 100:.0f} %"))
+    rows.append(("speed", speed))
     if result.contaminated_count:
         contaminated = f"{result.contaminated_count} items were in the training data"
         rows.append(("contaminated", Text(contaminated, style="red")))
     return fields_table(rows)
+
+
+def _likelihood(likelihood: evaluation_pb.Likelihood) -> list[tuple[str, str | Text]]:
+    low, high = number_text(likelihood.perplexity_low), number_text(likelihood.perplexity_high)
+    return [
+        ("perplexity", f"{number_text(likelihood.perplexity)} [{low}, {high}]"),
+        ("bits a byte", number_text(likelihood.bits_per_byte)),
+        ("reference text", f"{likelihood.token_count} tokens, {likelihood.byte_count} bytes"),
+    ]
 
 
 def _named_table(title: str, scores: Iterable[evaluation_pb.NamedScore], whole: float | None) -> Table:
