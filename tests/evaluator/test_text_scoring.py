@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
 from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
 from tunix_rt.evaluator.engine_process import TextEvent
@@ -125,3 +128,25 @@ async def test_closing_stops_the_texts(engine: EngineClient, model: EngineModel)
     async with aclosing(engine.score_texts(model, items)) as events:
         await anext(events)
     assert engine.open_requests == 0
+
+
+async def test_broken_weights_fail_the_items_and_not_the_engine(
+    engine: EngineClient, model: EngineModel, tmp_path: Path
+) -> None:
+    shutil.copytree(model.directory, tmp_path / "broken")
+    weights = tmp_path / "broken" / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["model.norm.weight"] = tensors["model.norm.weight"] * np.float32("nan")
+    save_file(tensors, weights)
+    broken = EngineModel(tmp_path / "broken", "digest-of-nan")
+    before = engine.pid
+    (failed, finished) = await score(engine, broken, [TextToScore(0, QUESTION, "7")])
+    assert isinstance(failed, ItemFailed)
+    assert "no finite probability" in failed.message
+    assert isinstance(finished, Finished)
+    events = engine.generate(
+        broken, [Item(3, QUESTION)], decoding=Decoding(max_tokens=4), stream=False, log_probabilities=True
+    )
+    kinds = [type(event).__name__ async for event in events]
+    assert kinds == ["ItemFailed", "Finished"]
+    assert engine.pid == before

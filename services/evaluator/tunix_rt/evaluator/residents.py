@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tunix_rt.evaluator.messages import (
     Generate,
     Item,
     ItemDone,
+    ItemFailed,
     ScoreTexts,
     Text,
     TextToScore,
@@ -146,6 +148,10 @@ class Resident:
     def _tell(self, progress: Progress, row: _Row, *, measured: bool, now: float) -> Iterator[Event]:
         request, number, sample = row.prompt.request, row.prompt.number, row.prompt.sample
         job, before = self._jobs[request], row.text.count
+        if not all(map(math.isfinite, progress.log_probabilities)):
+            message = "The model gives this output no finite probability; its weights are broken."
+            yield from self._end(progress.handle, ItemFailed(request, number, message, sample))
+            return
         text = row.text.add(progress.tokens) if job.stream else row.text.keep(progress.tokens)
         job.tokens += row.text.count - before if measured else 0
         if row.log:
@@ -156,9 +162,7 @@ class Resident:
                 yield Text(request, number, text, row.text.count, sample, tokens)
             return
         text += row.text.finish()
-        self._decoder.cancel(progress.handle)
-        del self._rows[progress.handle]
-        yield ItemDone(
+        done = ItemDone(
             request,
             number,
             text,
@@ -169,9 +173,16 @@ class Resident:
             sample=sample,
             tokens=row.log.finish() if row.log else (),
         )
-        if self._scheduler.retire(request):
-            del self._jobs[request]
-            yield Finished(request, job.tokens, job.seconds)
+        yield from self._end(progress.handle, done)
+
+    def _end(self, handle: int, event: ItemDone | ItemFailed) -> Iterator[Event]:
+        """Frees a row, tells how it ended, and whether its request has ended with it."""
+        self._decoder.cancel(handle)
+        del self._rows[handle]
+        yield event
+        if self._scheduler.retire(event.request):
+            job = self._jobs.pop(event.request)
+            yield Finished(event.request, job.tokens, job.seconds)
 
     def _tokens(self, item: Item) -> tuple[int, ...]:
         return item.tokens if not item.messages else tuple(render_prompt(self._tokenizer, item.messages))
