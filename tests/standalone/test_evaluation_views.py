@@ -146,3 +146,35 @@ def test_outputs_from_the_cache_are_counted_and_have_no_speed(rich_result: pb2.E
     text = rendered(evaluation_view(evaluation(rich_result)))
     assert "– tokens/s, – items/s" in text
     assert "80 outputs" in text
+
+
+def test_a_perplexity_is_shown_with_its_interval() -> None:
+    result = pb2.EvaluationResult(
+        score=score(0.25, 0.2, 0.3, "bca"),
+        outcomes=pb2.OutcomeCounts(scored=80),
+        likelihood=pb2.Likelihood(
+            perplexity=4.5, perplexity_low=4.25, perplexity_high=5.0, bits_per_byte=0.63, token_count=900
+        ),
+    )
+    made = evaluation(result)
+    made.spec.method = "perplexity"
+    text = rendered(evaluation_view(made))
+    for part in (
+        "token probability",
+        "80 scored",
+        "perplexity",
+        "4.5 [4.25, 5]",
+        "bits a byte",
+        "900 tokens",
+    ):
+        assert part in text
+    assert "answer found" not in text
+
+
+def test_the_choices_of_an_item_are_shown() -> None:
+    item = pb2.ItemScore(trace_id="q", outcome=KINDS.WRONG, extracted_answer="dog", log_likelihood=-2.0)
+    item.choices.add(text="dog", log_likelihood=-1.25)
+    item.choices.add(text="cat", log_likelihood=-2.0)
+    text = rendered(items_view([item]))
+    assert "-1.25  dog" in text
+    assert "-2.00  cat" in text

@@ -9,6 +9,7 @@ from tunix_rt.answers.pattern import check_pattern
 from tunix_rt.answers.score import SCORER
 from tunix_rt.rpc.errors import Violation
 from tunix_rt.rpc.names import DATASET, MODEL_VERSION, PREDICTOR, RUN, check, check_any, check_id, matches
+from tunix_rt.traces.choices import NORMALIZATIONS
 from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
 from tunix_rt.v1.evaluation_pb2 import Decoding, EvaluationSpec, FewShot
 
@@ -24,6 +25,7 @@ MAX_STOP = 100
 MAX_REPETITION_PENALTY = 10
 SUBJECTS = (MODEL_VERSION, RUN)
 EVALUATED = (*SUBJECTS, PREDICTOR)
+GENERATION, MULTIPLE_CHOICE, PERPLEXITY = METHODS = ("generation", "multiple-choice", "perplexity")
 
 
 def complete_evaluation(spec: EvaluationSpec) -> EvaluationSpec:
@@ -32,9 +34,15 @@ def complete_evaluation(spec: EvaluationSpec) -> EvaluationSpec:
     made.CopyFrom(spec)
     made.split = spec.split or DEFAULT_SPLIT
     made.format = spec.format or DEFAULT_FORMAT
-    made.scorer = spec.scorer or SCORER
     made.samples = spec.samples or 1
-    made.decoding.CopyFrom(complete_decoding(spec.decoding))
+    made.method = spec.method or GENERATION
+    if made.method == GENERATION:
+        made.scorer = spec.scorer or SCORER
+        made.decoding.CopyFrom(complete_decoding(spec.decoding))
+    else:
+        made.ClearField("decoding")
+    if made.method == MULTIPLE_CHOICE:
+        made.normalization = spec.normalization or NORMALIZATIONS[0]
     if spec.HasField("few_shot"):
         made.few_shot.split = spec.few_shot.split or DEFAULT_EXAMPLE_SPLIT
     return made
@@ -157,8 +165,29 @@ def _shared_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
         yield Violation(f"{field}.samples", text)
     if spec.answer_pattern and (fault := check_pattern(spec.answer_pattern)):
         yield Violation(f"{field}.answer_pattern", fault)
+    yield from choice_violations(spec.method, METHODS, f"{field}.method")
+    yield from choice_violations(spec.normalization, NORMALIZATIONS, f"{field}.normalization")
+    yield from _idle_violations(spec, field)
     if spec.HasField("few_shot"):
         yield from _few_shot_violations(spec.few_shot, spec.split or DEFAULT_SPLIT, f"{field}.few_shot")
+
+
+def _idle_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
+    """The settings that would have no effect with the method."""
+    method = spec.method or GENERATION
+    idle: dict[str, bool] = {}
+    if method != MULTIPLE_CHOICE:
+        idle["normalization"] = bool(spec.normalization)
+    if method in (MULTIPLE_CHOICE, PERPLEXITY):
+        idle |= {f"decoding.{setting.name}": True for setting, _ in spec.decoding.ListFields()}
+        idle["samples"] = spec.samples > 1
+        idle["answer_pattern"] = bool(spec.answer_pattern)
+        idle["scorer"] = bool(spec.scorer)
+        idle["judge"] = spec.HasField("judge")
+    if method == PERPLEXITY:
+        idle["few_shot"] = spec.HasField("few_shot")
+    for name in (name for name, given in idle.items() if given):
+        yield Violation(f"{field}.{name}", f"is set, but has no effect with method `{method}`; leave it out.")
 
 
 def _few_shot_violations(few_shot: FewShot, evaluated: str, field: str) -> Iterator[Violation]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -11,15 +12,29 @@ from pathlib import Path
 import jax
 
 from tunix_rt.evaluator.compilations import Compilations
-from tunix_rt.evaluator.messages import Decoding, Event, Finished, Generate, Item, ItemDone, ItemFailed, Text
+from tunix_rt.evaluator.messages import (
+    Decoding,
+    Event,
+    Finished,
+    Generate,
+    Item,
+    ItemDone,
+    ItemFailed,
+    ScoreTexts,
+    Text,
+    Token,
+)
 from tunix_rt.evaluator.output_cache import Output, OutputCache, output_key
 from tunix_rt.evaluator.scheduler import Prompt, Scheduler
 from tunix_rt.evaluator.stop_texts import StoppedText, ends_in_reasoning
+from tunix_rt.evaluator.text_scoring import TextScoring
+from tunix_rt.evaluator.token_log import TokenLog
 from tunix_rt.lm.decoding import OUTPUT_VERSION, BatchDecoder, Progress
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.packing import Request
 from tunix_rt.lm.render import render_prompt
 from tunix_rt.lm.sampling import Sampling
+from tunix_rt.lm.scoring import TextScorer
 from tunix_rt.lm.tokenizer import Tokenizer
 from tunix_rt.lm.weights import load_model
 
@@ -36,6 +51,7 @@ class _Job:
 
     decoding: Decoding
     stream: bool
+    log_probabilities: bool
     compiled: int
     tokens: int = 0
     seconds: float = 0.0
@@ -48,6 +64,7 @@ class _Row:
     prompt: Prompt
     text: StoppedText
     started: float
+    log: TokenLog | None
 
 
 class Resident:
@@ -57,7 +74,9 @@ class Resident:
         self, directory: Path, *, compilations: Compilations, outputs: OutputCache | None = None
     ) -> None:
         self._tokenizer = Tokenizer.load(directory)
-        self._decoder = BatchDecoder(load_model(directory), eos_ids=self._tokenizer.eos_ids)
+        model = load_model(directory)
+        self._decoder = BatchDecoder(model, eos_ids=self._tokenizer.eos_ids)
+        self._scoring = TextScoring(TextScorer(model), self._tokenizer, compilations=compilations)
         self._scheduler = Scheduler()
         self._compilations = compilations
         self._outputs = outputs
@@ -69,12 +88,20 @@ class Resident:
     @property
     def busy(self) -> bool:
         """Whether a request has not ended."""
-        return bool(self._jobs)
+        return bool(self._jobs) or self._scoring.busy
+
+    def add_texts(self, command: ScoreTexts) -> Iterator[Event]:
+        """Queues the texts; tells of those that cannot be scored. Raises as `add`."""
+        refused = self._scoring.add(command)
+        for item, message in refused:
+            yield ItemFailed(command.request, item.number, message, item.sample)
+        if len(refused) == len(command.items):
+            yield Finished(command.request, 0, 0.0)
 
     @property
     def working(self) -> bool:
-        """Whether a prompt waits or runs; a request may also wait for its other items."""
-        return self._scheduler.working
+        """Whether a prompt waits or runs, or a text waits; a request may also wait for its other items."""
+        return self._scheduler.working or self._scoring.busy
 
     def add(self, command: Generate) -> Iterator[Event]:
         """Queues the items; tells of those that cannot be run, and of those whose output is known.
@@ -85,7 +112,7 @@ class Resident:
         for item in command.items:
             prompt = self._prompt(item, command)
             try:
-                self._decoder.check(_request(prompt, command.decoding))
+                self._decoder.check(_request(prompt, command))
                 prompts.append(prompt)
             except ValueError as error:
                 yield ItemFailed(command.request, item.number, str(error), item.sample)
@@ -94,13 +121,16 @@ class Resident:
             if prompt.key in known:
                 yield _done(prompt, known[prompt.key], cached=True)
         if command.request not in self._jobs:
-            self._jobs[command.request] = _Job(command.decoding, command.stream, self._compilations.count)
+            self._jobs[command.request] = _Job(
+                command.decoding, command.stream, command.log_probabilities, self._compilations.count
+            )
         rest = [prompt for prompt in prompts if prompt.key not in known]
         if self._scheduler.add(command.request, rest, more=command.more):
             yield self._finish(command.request)
 
     def cancel(self, request: str) -> None:
         """Stops the rows of a request and forgets it."""
+        self._scoring.cancel(request)
         self._scheduler.drop(request)
         self._jobs.pop(request, None)
         for handle in [key for key, row in self._rows.items() if row.prompt.request == request]:
@@ -108,7 +138,12 @@ class Resident:
             del self._rows[handle]
 
     def round(self) -> Iterator[Event]:
-        """Fills the free rows, decodes one segment, and tells what has come of it."""
+        """Decodes one segment and scores one pack of texts, and tells what has come of them."""
+        yield from self._decode()
+        yield from self._scoring.round()
+
+    def _decode(self) -> Iterator[Event]:
+        """Fills the free rows and decodes one segment."""
         started, compiled = time.monotonic(), self._compilations.count
         progress = [*self._admit(started), *self._decoder.step_segment()]
         now = time.monotonic()
@@ -126,10 +161,11 @@ class Resident:
 
     def _admit(self, now: float) -> list[Progress]:
         prompts = self._scheduler.take(self._decoder.free)
-        requests = [_request(prompt, self._jobs[prompt.request].decoding) for prompt in prompts]
+        requests = [_request(prompt, self._jobs[prompt.request]) for prompt in prompts]
         progress = self._decoder.prefill(requests)
         for prompt, first in zip(prompts, progress, strict=True):
-            self._rows[first.handle] = _Row(prompt, self._text(prompt), now)
+            log = TokenLog(self._tokenizer.decode) if self._jobs[prompt.request].log_probabilities else None
+            self._rows[first.handle] = _Row(prompt, self._text(prompt), now, log)
         return progress
 
     def _text(self, prompt: Prompt) -> StoppedText:
@@ -140,15 +176,20 @@ class Resident:
     def _tell(self, progress: Progress, row: _Row, *, measured: bool, now: float) -> Iterator[Event]:
         request, number, sample = row.prompt.request, row.prompt.number, row.prompt.sample
         job, before = self._jobs[request], row.text.count
+        if not all(map(math.isfinite, progress.log_probabilities)):
+            message = "The model gives this output no finite probability; its weights are broken."
+            yield from self._end(progress.handle, ItemFailed(request, number, message, sample))
+            return
         text = row.text.add(progress.tokens) if job.stream else row.text.keep(progress.tokens)
         job.tokens += row.text.count - before if measured else 0
+        if row.log:
+            row.log.add(progress.tokens[: row.text.count - before], progress.log_probabilities)
         if not progress.finish_reason and not row.text.stopped:
             if text:
-                yield Text(request, number, text, row.text.count, sample)
+                tokens = row.log.take() if row.log else ()
+                yield Text(request, number, text, row.text.count, sample, tokens)
             return
         text += row.text.finish()
-        self._decoder.cancel(progress.handle)
-        del self._rows[progress.handle]
         output = Output(
             text,
             "stop" if row.text.stopped else progress.finish_reason,
@@ -158,9 +199,16 @@ class Resident:
         )
         if row.prompt.key:
             self._made[row.prompt.key] = output
-        yield _done(row.prompt, output)
-        if self._scheduler.retire(request):
-            yield self._finish(request)
+        tokens = row.log.finish() if row.log else ()
+        yield from self._end(progress.handle, _done(row.prompt, output, tokens=tokens))
+
+    def _end(self, handle: int, event: ItemDone | ItemFailed) -> Iterator[Event]:
+        """Frees a row, tells how it ended, and whether its request has ended with it."""
+        self._decoder.cancel(handle)
+        del self._rows[handle]
+        yield event
+        if self._scheduler.retire(event.request):
+            yield self._finish(event.request)
 
     def _finish(self, request: str) -> Finished:
         job = self._jobs.pop(request)
@@ -169,7 +217,8 @@ class Resident:
     def _prompt(self, item: Item, command: Generate) -> Prompt:
         tokens = item.tokens if not item.messages else tuple(render_prompt(self._tokenizer, item.messages))
         key = b""
-        if command.reuse and self._outputs and not command.stream:
+        kept_whole = not command.stream and not command.log_probabilities
+        if command.reuse and self._outputs and kept_whole:
             key = output_key(
                 command.digest,
                 tokens,
@@ -236,11 +285,15 @@ class Residents:
             del self._models[idle]
 
 
-def _done(prompt: Prompt, output: Output, *, cached: bool = False) -> ItemDone:
-    return ItemDone(prompt.request, prompt.number, **asdict(output), sample=prompt.sample, cached=cached)
+def _done(
+    prompt: Prompt, output: Output, *, cached: bool = False, tokens: tuple[Token, ...] = ()
+) -> ItemDone:
+    made = asdict(output)
+    return ItemDone(prompt.request, prompt.number, **made, sample=prompt.sample, cached=cached, tokens=tokens)
 
 
-def _request(prompt: Prompt, decoding: Decoding) -> Request:
+def _request(prompt: Prompt, asked: Generate | _Job) -> Request:
+    decoding = asked.decoding
     sampling = Sampling(
         temperature=decoding.temperature,
         top_k=decoding.top_k,
@@ -250,5 +303,10 @@ def _request(prompt: Prompt, decoding: Decoding) -> Request:
         repetition_penalty=decoding.repetition_penalty,
     )
     return Request(
-        prompt.tokens, decoding.max_tokens, sampling=sampling, item=prompt.number, sample=prompt.sample
+        prompt.tokens,
+        decoding.max_tokens,
+        sampling=sampling,
+        item=prompt.number,
+        sample=prompt.sample,
+        log_probabilities=asked.log_probabilities,
     )

@@ -15,13 +15,14 @@ import grpc
 from tunix_rt.answers.score import ItemOutcome
 from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.blobs.open import open_blobs
-from tunix_rt.evaluator import results, spec, summary
+from tunix_rt.evaluator import results, spec
 from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
 from tunix_rt.evaluator.evaluation import Evaluator
 from tunix_rt.evaluator.messages import Item, ItemDone, ItemFailed, Text
 from tunix_rt.evaluator.prediction_stream import PredictionStreams
 from tunix_rt.evaluator.scorer import Scorer
 from tunix_rt.evaluator.settings import Settings
+from tunix_rt.evaluator.shares import share_score
 from tunix_rt.evaluator.subjects import DatasetStore, require_examples, require_split
 from tunix_rt.jobs.evaluation_spec import complete_decoding
 from tunix_rt.jobs.models import cached_model, resolve_subject
@@ -93,21 +94,21 @@ class EvaluatorServicer(EvaluatorServiceServicer):
         subject = await resolve_subject(self._registry, request.subject)
         directory = await cached_model(self._blobs, subject, self._work)
         items = [
-            Item(index, messages=_messages(prompt, request)) for index, prompt in enumerate(request.prompts)
+            Item(index, messages=_messages(prompt, request), sample=sample)
+            for index, prompt in enumerate(request.prompts)
+            for sample in range(request.samples or 1)
         ]
         decoding = spec.engine_decoding(complete_decoding(request.decoding))
         model = EngineModel(directory, subject.digest)
-        async with aclosing(self._engine.generate(model, items, decoding=decoding, stream=True)) as events:
+        events = self._engine.generate(
+            model, items, decoding=decoding, stream=True, log_probabilities=request.log_probabilities
+        )
+        async with aclosing(events):
             async for event in events:
                 if isinstance(event, ItemFailed):
                     raise InvalidArgument.of(f"prompts[{event.item}]", event.message)
                 if isinstance(event, Text | ItemDone):
-                    yield pb.GenerateResponse(
-                        index=event.item,
-                        text=event.text,
-                        completion_tokens=event.completion_tokens,
-                        finish_reason=event.finish_reason if isinstance(event, ItemDone) else "",
-                    )
+                    yield _generated(event)
 
     async def ScorePredictions(
         self, requests: AsyncIterator[pb.ScorePredictionsRequest], _: Context
@@ -195,6 +196,20 @@ def _messages(prompt: str, request: pb.GenerateRequest) -> tuple[dict[str, str],
     return (*before, {"role": "user", "content": prompt})
 
 
+def _generated(event: Text | ItemDone) -> pb.GenerateResponse:
+    return pb.GenerateResponse(
+        index=event.item,
+        text=event.text,
+        completion_tokens=event.completion_tokens,
+        finish_reason=event.finish_reason if isinstance(event, ItemDone) else "",
+        sample=event.sample,
+        tokens=[
+            pb.GeneratedToken(id=each.id, text=each.text, log_probability=each.log_probability)
+            for each in event.tokens
+        ],
+    )
+
+
 def _outcomes(request: pb.ScoreAnswersRequest, scorer: Scorer) -> list[ItemOutcome]:
     """The outcome of each answer; formulas are compared by all workers."""
 
@@ -226,6 +241,4 @@ def _score_answers(request: pb.ScoreAnswersRequest, scorer: Scorer) -> pb.ScoreA
                 rule=outcome.rule if found else "",
             )
         )
-    return pb.ScoreAnswersResponse(
-        scored_answers=scored, score=summary.share_score([each.score for each in scored])
-    )
+    return pb.ScoreAnswersResponse(scored_answers=scored, score=share_score([each.score for each in scored]))

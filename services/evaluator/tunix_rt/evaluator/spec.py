@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from tunix_rt.answers.equivalence import ANSWER_TYPES
 from tunix_rt.answers.pattern import check_pattern
@@ -26,6 +27,8 @@ from tunix_rt.traces.text import FORMATS
 from tunix_rt.v1 import evaluation_pb2, evaluator_service_pb2
 
 MAX_PROMPTS = 64
+MAX_PROMPT_SAMPLES = 16
+MAX_OUTPUTS = 64
 MAX_ANSWERS = 10_000
 BARE_FORMAT = "none"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -102,11 +105,24 @@ def check_generate(request: evaluator_service_pb2.GenerateRequest) -> None:
     for index, prompt in enumerate(request.prompts[:MAX_PROMPTS]):
         if not prompt.strip():
             bad.append(Violation(f"prompts[{index}]", "is empty; give a question."))
+    bad += _samples_violations(request)
     bad += decoding_violations(request.decoding, "decoding")
     bad += unused_settings(request.decoding, "decoding")
     bad += choice_violations(request.format, (*FORMATS, BARE_FORMAT), "format")
     bad += system_prompt_violations(request.system_prompt, "system_prompt")
     _refuse([each for each in bad if each])
+
+
+def _samples_violations(request: evaluator_service_pb2.GenerateRequest) -> Iterator[Violation]:
+    count, outputs = request.samples, request.samples * len(request.prompts)
+    if not 0 <= count <= MAX_PROMPT_SAMPLES:
+        yield Violation("samples", f"is {count}; it must be in [1, {MAX_PROMPT_SAMPLES}], or 0 for 1.")
+    elif count > 1 and request.decoding.temperature == 0:
+        text = f"is {count}, but at temperature 0 all samples are the same. Set a temperature."
+        yield Violation("samples", text)
+    elif len(request.prompts) <= MAX_PROMPTS and outputs > MAX_OUTPUTS:
+        text = f"is {count} of {len(request.prompts)} prompts, {outputs} in all; at most {MAX_OUTPUTS} fit."
+        yield Violation("samples", text)
 
 
 def check_answers(request: evaluator_service_pb2.ScoreAnswersRequest) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunix_rt.gateway.parameters import flatten_message
+from tunix_rt.jobs.evaluation_spec import GENERATION
 from tunix_rt.v1 import evaluation_pb2
 
 Evaluation = evaluation_pb2.Evaluation
@@ -32,6 +33,8 @@ def comparability_key(evaluation: Evaluation) -> dict[str, str]:
     Every setting counts, also one that is added later; the dataset counts by its content.
     """
     flat = flatten_message(evaluation.spec, without=_NOT_SHARED)
+    if flat.get("method") == GENERATION:
+        flat["method"] = ""  # what evaluations that are older than the field were made with
     return {"dataset_sha256": evaluation.dataset_sha256} | flat
 
 

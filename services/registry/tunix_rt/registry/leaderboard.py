@@ -107,7 +107,7 @@ def _board(rows: Sequence[Row]) -> registry_service_pb2.Leaderboard.Board:
     ]
     for ranked in rank(candidates):
         result = results[ranked.best.evaluation]
-        board.entries.add(
+        entry = board.entries.add(
             rank=ranked.rank,
             subject=ranked.best.subject,
             evaluation=ranked.best.evaluation,
@@ -117,4 +117,6 @@ def _board(rows: Sequence[Row]) -> registry_service_pb2.Leaderboard.Board:
             weights_digest=digests[ranked.best.evaluation],
             evaluation_count=ranked.count,
         )
+        if result.HasField("likelihood"):
+            entry.likelihood.CopyFrom(result.likelihood)
     return board

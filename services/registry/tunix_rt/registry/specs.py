@@ -6,7 +6,13 @@ import hashlib
 from collections.abc import Sequence
 
 from tunix_rt.blobs.blobs import is_sha256
-from tunix_rt.jobs.evaluation_spec import DEFAULT_EXAMPLE_SPLIT, DEFAULT_SPLIT, EVALUATED, is_imported
+from tunix_rt.jobs.evaluation_spec import (
+    DEFAULT_EXAMPLE_SPLIT,
+    DEFAULT_SPLIT,
+    EVALUATED,
+    GENERATION,
+    is_imported,
+)
 from tunix_rt.registry import datasets, subjects
 from tunix_rt.registry.database import Transaction
 from tunix_rt.rpc import names
@@ -32,6 +38,8 @@ def board_key(spec: evaluation_pb2.EvaluationSpec, dataset_sha256: str) -> str:
     """The digest that comparable evaluations share; the dataset counts by its content."""
     shared = shared_spec(spec)
     shared.dataset = ""
+    if shared.method == GENERATION:
+        shared.method = ""  # evaluations that are older than the field stand on the same board
     return hashlib.sha256(dataset_sha256.encode() + shared.SerializeToString(deterministic=True)).hexdigest()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import typer
@@ -60,6 +63,12 @@ def evaluate(
     ] = "",
     text_format: FormatOption = "",
     system_prompt: Annotated[str, typer.Option("--system-prompt")] = "",
+    method: Annotated[
+        str, typer.Option("--method", help="generation, multiple-choice or perplexity. (default generation)")
+    ] = "",
+    normalization: Annotated[
+        str, typer.Option("--normalization", help="none, bytes or characters; with multiple-choice.")
+    ] = "",
     allow_contamination: Annotated[
         bool, typer.Option("--allow-contamination", help="Although the subject was trained on the items.")
     ] = False,
@@ -93,6 +102,8 @@ def evaluate(
             samples=samples,
             few_shot=examples,
             answer_pattern=answer_pattern,
+            method=method,
+            normalization=normalization,
             allow_contamination=allow_contamination,
         )
         request = evaluator_pb.CreateEvaluationRequest(
@@ -125,6 +136,12 @@ def generate(
     stop: StopOption = None,
     text_format: Annotated[str, typer.Option("--format", help="answer-line, tags or none.")] = "",
     system_prompt: Annotated[str, typer.Option("--system-prompt")] = "",
+    samples: Annotated[
+        int, typer.Option("--samples", help="Outputs a question; more than one needs a temperature.")
+    ] = 0,
+    log_probabilities: Annotated[
+        bool, typer.Option("--log-probabilities", help="Show each token's log-probability below the text.")
+    ] = False,
     gateway: GatewayOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -145,17 +162,38 @@ def generate(
             ),
             format=text_format,
             system_prompt=system_prompt,
+            samples=samples,
+            log_probabilities=log_probabilities,
         )
-        texts = [""] * len(prompts)
+        outputs: dict[tuple[int, int], _Output] = defaultdict(_Output)
+        single = len(prompts) == 1 and samples <= 1
         for event in connection.evaluator.Generate(request, timeout=LONG_CALL_SECONDS):
             if json:
                 print_json(event, line=True)
                 continue
-            texts[event.index] += event.text
-            if len(prompts) == 1:
+            output = outputs[event.index, event.sample]
+            output.text += event.text
+            output.tokens += event.tokens
+            if single:
                 console.print(event.text, end="", markup=False, soft_wrap=True)
             elif event.finish_reason:
-                console.print(f"\n[bold]{event.index + 1}.[/]", prompts[event.index], style="dim")
-                console.print(texts[event.index], markup=False)
+                number = f"{event.index + 1}." + (f" sample {event.sample + 1}" if samples > 1 else "")
+                console.print(f"\n[bold]{number}[/]", prompts[event.index], style="dim")
+                console.print(output.text, markup=False)
             if event.finish_reason:
+                if output.tokens:
+                    console.print(("\n" if single else "") + _tokens_text(output.tokens), markup=False)
                 errors.print(f"\n{event.completion_tokens} tokens, {event.finish_reason}", style="dim")
+
+
+@dataclass
+class _Output:
+    """What has come of a sample."""
+
+    text: str = ""
+    tokens: list[evaluator_pb.GeneratedToken] = field(default_factory=list)
+
+
+def _tokens_text(tokens: Iterable[evaluator_pb.GeneratedToken]) -> str:
+    """A line a token: log-probability, id and text."""
+    return "\n".join(f"{token.log_probability:9.4f}  {token.id:6}  {token.text!r}" for token in tokens)

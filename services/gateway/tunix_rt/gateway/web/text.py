@@ -95,10 +95,20 @@ def decoding_text(decoding: evaluation_pb2.Decoding) -> str:
     return ", ".join(parts)
 
 
+def method_text(spec: evaluation_pb2.EvaluationSpec) -> str:
+    """What is measured; empty for generation, which is the usual."""
+    if spec.method in ("", "generation"):
+        return ""
+    divided = f", log-likelihood by {spec.normalization}" if spec.normalization not in ("", "none") else ""
+    return spec.method.replace("-", " ") + divided
+
+
 def spec_text(spec: evaluation_pb2.EvaluationSpec) -> str:
     """What makes evaluations comparable, in one line."""
     limit = f"first {spec.limit} items" if spec.limit else "all items"
-    parts = [f"split {spec.split}", limit, spec.scorer, f"format {spec.format}", decoding_text(spec.decoding)]
+    parts = [f"split {spec.split}", limit, method_text(spec), spec.scorer, f"format {spec.format}"]
+    if spec.HasField("decoding"):
+        parts.append(decoding_text(spec.decoding))
     if spec.samples > 1:
         parts.append(f"{spec.samples} samples an item")
     if spec.HasField("few_shot"):
