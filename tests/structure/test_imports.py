@@ -27,7 +27,7 @@ CHILDREN = (
     "tunix_rt.evaluator.engine",
     "tunix_rt.evaluator.scheduler",
 )
-PURE = ("tunix_rt.traces", "tunix_rt.answers", "tunix_rt.stats")
+PURE = ("tunix_rt.traces", "tunix_rt.answers", "tunix_rt.stats", "tunix_rt.judges")
 PURE_FORBIDDEN = {"grpc", "psycopg", "minio", "time", "datetime", "os", "random", "secrets", "uuid", "jax"}
 ONLY_HERE = {
     "psycopg": "tunix_rt.registry.database",
