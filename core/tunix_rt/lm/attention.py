@@ -7,10 +7,12 @@ _BLOCK = 128
 _NEVER = jnp.float32(-1e30)
 
 
-def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, *, segments: jax.Array) -> jax.Array:
-    """Attend to earlier tokens of the same segment.
+def causal_attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, *, segments: jax.Array, parents: jax.Array | None = None
+) -> jax.Array:
+    """Attend to earlier tokens of the same segment and, with `parents`, of the segment named there.
 
-    q (B, T, heads, D), k and v (B, T, kv_heads, D), segments (B, T); returns (B, T, heads, D).
+    q (B, T, heads, D), k and v (B, T, kv_heads, D), segments and parents (B, T); returns (B, T, heads, D).
     Queries go in blocks, so that keys after a block are never computed, and the query heads that
     share a kv head form one matrix product: both are what makes it fast on a CPU.
     """
@@ -25,7 +27,10 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, *, segments: jax.
     for start in range(0, length, _BLOCK):
         stop = min(start + _BLOCK, length)
         allowed = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None, :]
-        allowed = allowed & (segments[:, start:stop, None] == segments[:, None, :stop])  # (B, t, T')
+        same = segments[:, start:stop, None] == segments[:, None, :stop]  # (B, t, T')
+        if parents is not None:
+            same = same | (parents[:, start:stop, None] == segments[:, None, :stop])
+        allowed = allowed & same
         blocks.append(_attend(grouped[:, :, :, start:stop], keys[:, :, :stop], values[:, :, :stop], allowed))
     mixed = jnp.concatenate(blocks, axis=3) if len(blocks) > 1 else blocks[0]
     return jnp.transpose(mixed, (0, 3, 1, 2, 4)).reshape(q.shape)

@@ -5,11 +5,26 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunix_rt.evaluator.engine_process import EngineProcess, ItemEvent
-from tunix_rt.evaluator.messages import Cancel, Decoding, Failed, Finished, Generate, Item, Load, Loaded
+from tunix_rt.evaluator.engine_process import EngineProcess, ItemEvent, TextEvent
+from tunix_rt.evaluator.messages import (
+    Cancel,
+    Decoding,
+    Failed,
+    Finished,
+    Generate,
+    Item,
+    ItemDone,
+    Load,
+    Loaded,
+    ScoreTexts,
+    Text,
+    TextScored,
+    TextToScore,
+)
 from tunix_rt.rpc.errors import ApiError, FailedPrecondition, Internal, Reason
 from tunix_rt.rpc.telemetry import get_logger
 
@@ -25,7 +40,7 @@ class EngineModel:
 
 
 class EngineClient:
-    """Generates with an engine process, which it starts with the first request and after a crash.
+    """Generates and scores texts with an engine process, started with the first request and after a crash.
 
     `environment` is added to that of this process. An engine that says nothing for `silence_seconds`
     while it has work is killed. Use it from the main thread's event loop: the engine dies with the
@@ -54,12 +69,40 @@ class EngineClient:
         Closing the generator stops the items in the engine. Raises FailedPrecondition, reason
         MODEL_INVALID, and Unavailable, reason ENGINE_FAILED, if the engine ends.
         """
+        request = self._next_request()
+        command = Generate(request, model.digest, tuple(items), decoding, stream)
+        async with aclosing(self._answers(model, command)) as events:
+            async for event in events:
+                assert not isinstance(event, TextScored)
+                yield event
+
+    async def score_texts(
+        self, model: EngineModel, items: Sequence[TextToScore]
+    ) -> AsyncGenerator[TextEvent]:
+        """Yields how probable each text is, in any order, last Finished; closing and errors as `generate`.
+
+        Neighbouring texts after the same messages share one reading of them.
+        """
+        request = self._next_request()
+        command = ScoreTexts(request, model.digest, tuple(items))
+        async with aclosing(self._answers(model, command)) as events:
+            async for event in events:
+                assert not isinstance(event, Text | ItemDone)
+                yield event
+
+    def _next_request(self) -> str:
+        return f"r{next(self._numbers)}"
+
+    async def _answers(
+        self, model: EngineModel, command: Generate | ScoreTexts
+    ) -> AsyncGenerator[ItemEvent | TextScored]:
+        """Loads the model, gives the command, and yields its events."""
         process = await self._running()
-        request = f"r{next(self._numbers)}"
+        request = command.request
         events = process.open(request)
         try:
             process.send(Load(request, model.digest, str(model.directory)))
-            process.send(Generate(request, model.digest, tuple(items), decoding, stream))
+            process.send(command)
             while True:
                 event = await events.get()
                 if isinstance(event, ApiError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,29 @@ class Generate:
     items: tuple[Item, ...]
     decoding: Decoding
     stream: bool = False
+
+
+@dataclass(frozen=True)
+class TextToScore:
+    """A text whose probability after a prompt of chat messages is wanted.
+
+    The tokens are those of training: the prompt as for `Generate`, then the continuation's own.
+    `number` and `sample` name it among the items of its request.
+    """
+
+    number: int
+    messages: tuple[Mapping[str, str], ...]
+    continuation: str
+    sample: int = 0
+
+
+@dataclass(frozen=True)
+class ScoreTexts:
+    """To the engine: score the texts with a model that `Load` has named; equal prompts are read once."""
+
+    request: str
+    digest: str
+    items: tuple[TextToScore, ...]
 
 
 @dataclass(frozen=True)
@@ -121,8 +144,26 @@ class ItemDone:
 
 
 @dataclass(frozen=True)
+class TextScored:
+    """From the engine: how probable a text of `ScoreTexts` is, without a stop token after it.
+
+    `log_likelihood` is the sum of `log_probabilities`, one natural logarithm for each of its
+    `token_count` tokens; `greedy` tells whether greedy decoding would write these tokens.
+    """
+
+    request: str
+    item: int
+    sample: int
+    log_likelihood: float
+    token_count: int
+    greedy: bool
+    log_probabilities: tuple[float, ...]
+    prompt_tokens: int
+
+
+@dataclass(frozen=True)
 class ItemFailed:
-    """From the engine: an item that this model cannot continue, such as a prompt that is too long."""
+    """From the engine: an item that this model cannot do, such as a prompt that is too long."""
 
     request: str
     item: int
@@ -152,12 +193,9 @@ class Failed:
     message: str
 
 
-Command = Load | Generate | Cancel
-Event = Ready | Alive | Loaded | Text | ItemDone | ItemFailed | Finished | Failed
-_KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind
-    for kind in (Load, Generate, Cancel, Ready, Alive, Loaded, Text, ItemDone, ItemFailed, Finished, Failed)
-}
+Command = Load | Generate | ScoreTexts | Cancel
+Event = Ready | Alive | Loaded | Text | ItemDone | TextScored | ItemFailed | Finished | Failed
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*get_args(Command), *get_args(Event))}
 
 
 def encode(message: Command | Event) -> bytes:
@@ -169,7 +207,7 @@ def encode(message: Command | Event) -> bytes:
 def decode_command(line: bytes) -> Command:
     """The command in a line. Raises ValueError if it holds none."""
     message = _decode(line)
-    if not isinstance(message, Load | Generate | Cancel):
+    if not isinstance(message, Command):
         raise ValueError(f"{type(message).__name__} is no command")
     return message
 
@@ -177,7 +215,7 @@ def decode_command(line: bytes) -> Command:
 def decode_event(line: bytes) -> Event:
     """The event in a line. Raises ValueError if it holds none."""
     message = _decode(line)
-    if isinstance(message, Load | Generate | Cancel):
+    if isinstance(message, Command):
         raise ValueError(f"{type(message).__name__} is no event")
     return message
 
@@ -190,6 +228,10 @@ def _decode(line: bytes) -> Command | Event:
             decoding = record["decoding"]
             record["decoding"] = Decoding(**{**decoding, "stop": tuple(decoding["stop"])})
             record["items"] = tuple(_item(each) for each in record["items"])
+        elif kind is ScoreTexts:
+            record["items"] = tuple(_text(each) for each in record["items"])
+        elif kind is TextScored:
+            record["log_probabilities"] = tuple(record["log_probabilities"])
         if set(record) != {each.name for each in fields(kind)}:
             raise ValueError("fields are missing or unknown")
         message: Command | Event = kind(**record)
@@ -200,3 +242,7 @@ def _decode(line: bytes) -> Command | Event:
 
 def _item(record: Mapping[str, Any]) -> Item:
     return Item(record["number"], tuple(record["messages"]), tuple(record["tokens"]), record["sample"])
+
+
+def _text(record: Mapping[str, Any]) -> TextToScore:
+    return TextToScore(record["number"], tuple(record["messages"]), record["continuation"], record["sample"])

@@ -6,17 +6,30 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tunix_rt.evaluator.compilations import Compilations
-from tunix_rt.evaluator.messages import Decoding, Event, Finished, Generate, Item, ItemDone, Text
+from tunix_rt.evaluator.messages import (
+    Decoding,
+    Event,
+    Finished,
+    Generate,
+    Item,
+    ItemDone,
+    ScoreTexts,
+    Text,
+    TextToScore,
+)
 from tunix_rt.evaluator.scheduler import Prompt, Scheduler
 from tunix_rt.evaluator.stop_texts import StoppedText, ends_in_reasoning
+from tunix_rt.evaluator.text_scoring import TextScoring
 from tunix_rt.lm.decoding import BatchDecoder, Progress
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.packing import Request
 from tunix_rt.lm.render import render_prompt
 from tunix_rt.lm.sampling import Sampling
+from tunix_rt.lm.scoring import TextScorer
 from tunix_rt.lm.tokenizer import Tokenizer
 from tunix_rt.lm.weights import load_model
 
@@ -51,7 +64,14 @@ class Resident:
 
     def __init__(self, directory: Path, *, compilations: Compilations) -> None:
         self._tokenizer = Tokenizer.load(directory)
-        self._decoder = BatchDecoder(load_model(directory), eos_ids=self._tokenizer.eos_ids)
+        model = load_model(directory)
+        self._decoder = BatchDecoder(model, eos_ids=self._tokenizer.eos_ids)
+        self._scoring = TextScoring(
+            TextScorer(model),
+            prompt=partial(render_prompt, self._tokenizer),
+            encode=self._tokenizer.encode,
+            compilations=compilations,
+        )
         self._scheduler = Scheduler()
         self._compilations = compilations
         self._jobs: dict[str, _Job] = {}
@@ -59,8 +79,12 @@ class Resident:
 
     @property
     def busy(self) -> bool:
-        """Whether a prompt waits or runs."""
-        return bool(self._jobs)
+        """Whether a prompt waits or runs, or a text waits to be scored."""
+        return bool(self._jobs) or self._scoring.busy
+
+    def add_texts(self, command: ScoreTexts) -> list[tuple[TextToScore, str]]:
+        """Queues the texts; as `add`."""
+        return self._scoring.add(command)
 
     def add(self, command: Generate) -> list[tuple[Item, str]]:
         """Queues the items; returns each that cannot be run, with why.
@@ -82,6 +106,7 @@ class Resident:
 
     def cancel(self, request: str) -> None:
         """Stops the rows of a request and forgets it."""
+        self._scoring.cancel(request)
         self._scheduler.drop(request)
         self._jobs.pop(request, None)
         for handle in [key for key, row in self._rows.items() if row.prompt.request == request]:
@@ -89,7 +114,12 @@ class Resident:
             del self._rows[handle]
 
     def round(self) -> Iterator[Event]:
-        """Fills the free rows, decodes one segment, and tells what has come of it."""
+        """Decodes one segment and scores one pack of texts, and tells what has come of them."""
+        yield from self._decode()
+        yield from self._scoring.round()
+
+    def _decode(self) -> Iterator[Event]:
+        """Fills the free rows and decodes one segment."""
         started, compiled = time.monotonic(), self._compilations.count
         progress = [*self._admit(started), *self._decoder.step_segment()]
         now = time.monotonic()
