@@ -23,7 +23,9 @@ from tunix_rt.evaluator.messages import (
 def test_commands_survive_the_line() -> None:
     items = (Item(0, messages=({"role": "user", "content": "2 + 2?\nλ"},)), Item(7, tokens=(1, 2), sample=3))
     decoding = Decoding(9, 0.5, 4, 0.9, 11, min_p=0.1, repetition_penalty=1.2, stop=("Q:", "\n\n"))
-    texts = ScoreTexts("r1", "d", (TextToScore(3, ({"role": "user", "content": "2?"},), "λ", sample=1),))
+    texts = ScoreTexts(
+        "r1", "d", (TextToScore(3, ({"role": "user", "content": "2?"},), "λ", sample=1, prefix="A: "),)
+    )
     generate = Generate("r1", "d", items, decoding, True)
     for command in (Load("r1", "d", "/m"), generate, texts, Cancel("r1")):
         line = encode(command)

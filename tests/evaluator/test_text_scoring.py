@@ -58,6 +58,18 @@ async def test_the_log_likelihood_is_the_sum_over_the_tokens(
     assert all(value < 0 for value in one.log_probabilities)
 
 
+async def test_a_given_beginning_is_not_scored(engine: EngineClient, model: EngineModel) -> None:
+    items = [
+        TextToScore(0, QUESTION, "<answer>7"),
+        TextToScore(1, QUESTION, "7", prefix="<answer>"),
+        TextToScore(2, QUESTION, "<answer>"),
+    ]
+    found = {key[0]: each for key, each in scored(await score(engine, model, items)).items()}
+    assert found[1].token_count == 1
+    assert found[1].log_likelihood == pytest.approx(found[0].log_probabilities[-1], abs=1e-4)
+    assert found[1].prompt_tokens == found[2].prompt_tokens + found[2].token_count
+
+
 async def test_the_greedy_token_is_scored_as_greedy(engine: EngineClient, model: EngineModel) -> None:
     decoding = Decoding(max_tokens=1)
     events = engine.generate(model, [Item(0, QUESTION)], decoding=decoding, stream=False)

@@ -67,14 +67,15 @@ class Generate:
 class TextToScore:
     """A text whose probability after a prompt of chat messages is wanted.
 
-    The tokens are those of training: the prompt as for `Generate`, then the continuation's own.
-    `number` and `sample` name it among the items of its request.
+    `prefix` is the beginning of the answer, which is given and not scored. `number` and `sample` name
+    the text among the items of its request.
     """
 
     number: int
     messages: tuple[Mapping[str, str], ...]
     continuation: str
     sample: int = 0
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -245,4 +246,4 @@ def _item(record: Mapping[str, Any]) -> Item:
 
 
 def _text(record: Mapping[str, Any]) -> TextToScore:
-    return TextToScore(record["number"], tuple(record["messages"]), record["continuation"], record["sample"])
+    return TextToScore(**{**record, "messages": tuple(record["messages"])})

@@ -6,7 +6,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from tunix_rt.evaluator.compilations import Compilations
@@ -66,12 +65,7 @@ class Resident:
         self._tokenizer = Tokenizer.load(directory)
         model = load_model(directory)
         self._decoder = BatchDecoder(model, eos_ids=self._tokenizer.eos_ids)
-        self._scoring = TextScoring(
-            TextScorer(model),
-            prompt=partial(render_prompt, self._tokenizer),
-            encode=self._tokenizer.encode,
-            compilations=compilations,
-        )
+        self._scoring = TextScoring(TextScorer(model), self._tokenizer, compilations=compilations)
         self._scheduler = Scheduler()
         self._compilations = compilations
         self._jobs: dict[str, _Job] = {}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tunix_rt.evaluator.compilations import Compilations
 from tunix_rt.evaluator.messages import Event, Finished, ItemFailed, ScoreTexts, TextScored, TextToScore
+from tunix_rt.lm.render import render_prompt, split_answer
 from tunix_rt.lm.scoring import Continuation, ContinuationScore, TextScorer
+from tunix_rt.lm.tokenizer import Tokenizer
 
 Messages = tuple[Mapping[str, str], ...]
 _Waiting = tuple[TextToScore, Continuation]
@@ -28,20 +30,18 @@ class _Job:
 class TextScoring:
     """Scores the texts of all requests, one pack a round; the requests take turns.
 
-    `prompt` renders messages to tokens, `encode` a continuation.
+    The tokens are those of training: the prompt as for generation, then the answer's own.
     """
 
     def __init__(
         self,
         scorer: TextScorer,
+        tokenizer: Tokenizer,
         *,
-        prompt: Callable[[Messages], Sequence[int]],
-        encode: Callable[[str], Sequence[int]],
         compilations: Compilations,
     ) -> None:
         self._scorer = scorer
-        self._prompt = prompt
-        self._encode = encode
+        self._tokenizer = tokenizer
         self._compilations = compilations
         self._jobs: dict[str, _Job] = {}
 
@@ -57,11 +57,12 @@ class TextScoring:
         """
         waiting: list[_Waiting] = []
         refused = []
-        rendered: tuple[Messages, tuple[int, ...]] | None = None
+        rendered: tuple[Messages, list[int]] | None = None
         for item in command.items:
             if rendered is None or rendered[0] != item.messages:
-                rendered = item.messages, tuple(self._prompt(item.messages))
-            text = Continuation(rendered[1], tuple(self._encode(item.continuation)))
+                rendered = item.messages, render_prompt(self._tokenizer, item.messages)
+            given, tokens = split_answer(self._tokenizer, item.prefix, item.continuation)
+            text = Continuation((*rendered[1], *given), tuple(tokens))
             try:
                 self._scorer.check(text)
                 waiting.append((item, text))
