@@ -145,7 +145,12 @@ async def test_an_attempt_that_must_end_early_gives_its_job_back(
     stack: Any, tiny: str, dataset: Any, tmp_path: Path, event: str
 ) -> None:
     evaluator = Evaluator(
-        stack.registry, stack.jobs, DirectoryBlobs(tmp_path), stack.running.engine, tmp_path / "work"
+        stack.registry,
+        stack.jobs,
+        DirectoryBlobs(tmp_path),
+        stack.running.engine,
+        tmp_path / "work",
+        stack.running.judging,
     )
     spec = EvaluationSpec(subject=tiny, dataset=dataset.name)
     claimed = ClaimedJob(Job(name="evaluations/e", evaluation=spec), asyncio.Event())

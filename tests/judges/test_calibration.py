@@ -2,7 +2,8 @@
 
 import pytest
 
-from tunix_rt.judges.calibration import JUDGINGS, PADDING, figures, judgings, refusal
+from tunix_rt.judges.calibration import PADDING, figures, judgings, refusal
+from tunix_rt.judges.requests import JUDGINGS
 from tunix_rt.traces.trace import Step, Trace
 
 ITEM = Trace("t", "What is 2 + 2?", (Step(0, "compute", "2 + 2 = 4"),), "4")

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from tunix_rt.answers.pattern import check_pattern
 from tunix_rt.answers.score import SCORER
+from tunix_rt.jobs.judge_spec import JUDGES, is_calibration, judging_violations, no_calibration_violations
+from tunix_rt.judges.requests import JUDGE_SCORER
 from tunix_rt.rpc.errors import Violation
 from tunix_rt.rpc.names import DATASET, MODEL_VERSION, RUN, check, check_any, check_id
 from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
@@ -51,9 +53,14 @@ def complete_decoding(decoding: Decoding) -> Decoding:
 
 def evaluation_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
     """What is wrong with a spec whose subject and dataset are given; `field` is its path."""
-    yield from _some(check_any(spec.subject, SUBJECTS, f"{field}.subject"))
+    yield from _some(check_any(spec.subject, subject_patterns(spec), f"{field}.subject"))
     yield from _some(check(spec.dataset, DATASET, f"{field}.dataset"))
     yield from _shared_violations(spec, field)
+
+
+def subject_patterns(spec: EvaluationSpec) -> tuple[str, ...]:
+    """The forms of name that the subject may have: a calibration's is a judge."""
+    return JUDGES if is_calibration(spec) else SUBJECTS
 
 
 def follow_up_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
@@ -65,6 +72,7 @@ def follow_up_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation
     if spec.dataset:
         yield from _some(check(spec.dataset, DATASET, f"{field}.dataset"))
     yield from _shared_violations(spec, field)
+    yield from no_calibration_violations(spec, field)
     yield from unused_settings(spec.decoding, f"{field}.decoding")
 
 
@@ -81,7 +89,7 @@ def decoding_violations(decoding: Decoding, field: str) -> Iterator[Violation]:
         yield Violation(f"{field}.top_k", text)
     if not (math.isfinite(decoding.top_p) and 0 <= decoding.top_p <= 1):
         yield Violation(f"{field}.top_p", f"is {decoding.top_p:g}; it must be in (0, 1], or 0 for 1.")
-    yield from _seed_violations(decoding.seed, f"{field}.seed")
+    yield from seed_violations(decoding.seed, f"{field}.seed")
     if not (math.isfinite(decoding.min_p) and 0 <= decoding.min_p <= 1):
         yield Violation(f"{field}.min_p", f"is {decoding.min_p:g}; it must be in [0, 1], where 0 is off.")
     penalty = decoding.repetition_penalty
@@ -129,13 +137,14 @@ def _shared_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
     yield from decoding_violations(spec.decoding, f"{field}.decoding")
     yield from choice_violations(spec.format, FORMATS, f"{field}.format")
     yield from system_prompt_violations(spec.system_prompt, f"{field}.system_prompt")
-    yield from choice_violations(spec.scorer, (SCORER,), f"{field}.scorer")
+    yield from choice_violations(spec.scorer, (SCORER, JUDGE_SCORER), f"{field}.scorer")
+    yield from judging_violations(spec, field)
     if spec.limit < 0:
         yield Violation(f"{field}.limit", f"is {spec.limit}; it must be positive, or 0 for all items.")
     if not 0 <= spec.samples <= MAX_SAMPLES:
         text = f"is {spec.samples}; it must be in [1, {MAX_SAMPLES}], or 0 for 1."
         yield Violation(f"{field}.samples", text)
-    elif spec.samples > 1 and spec.decoding.temperature == 0:
+    elif spec.samples > 1 and spec.decoding.temperature == 0 and not is_calibration(spec):
         text = f"is {spec.samples}, but at temperature 0 all samples are the same. Set a temperature."
         yield Violation(f"{field}.samples", text)
     if spec.answer_pattern and (fault := check_pattern(spec.answer_pattern)):
@@ -152,10 +161,11 @@ def _few_shot_violations(few_shot: FewShot, evaluated: str, field: str) -> Itera
     if split == evaluated:
         text = f"is `{split[:80]}`, the split that is evaluated; draw the examples from another one."
         yield Violation(f"{field}.split", text)
-    yield from _seed_violations(few_shot.seed, f"{field}.seed")
+    yield from seed_violations(few_shot.seed, f"{field}.seed")
 
 
-def _seed_violations(seed: int, field: str) -> Iterator[Violation]:
+def seed_violations(seed: int, field: str) -> Iterator[Violation]:
+    """What is wrong with a seed."""
     if not 0 <= seed < 2**31:
         yield Violation(field, f"is {seed}; it must be in [0, 2147483647].")
 

@@ -35,7 +35,6 @@ class Judging:
         return f"A:\n{self.case.output}\n\nB:\n{self.case.second}"
 
 
-JUDGINGS = 8
 RIGHT, WRONG = 0, 1
 RIGHT_AGAIN, WRONG_AGAIN = 2, 3
 RIGHT_PADDED, WRONG_PADDED = 4, 5

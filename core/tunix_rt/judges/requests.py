@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+JUDGE_SCORER = "judge@1"  # the version changes with what a judge is asked
 DEFAULT_RUBRIC = "A right output reaches an answer that is equivalent to the expected answer."
+JUDGINGS = 8  # verdicts on an item of a calibration
 VERDICTS = ("Yes", "No")
 SIDES = ("A", "B")
 _LINE_ENDS = re.compile(r"\r\n|[\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")

@@ -18,6 +18,7 @@ EVALUATION = "evaluations/{evaluation}"
 ARTIFACT = "artifacts/{artifact}"
 MODEL = "models/{model}"
 MODEL_VERSION = "models/{model}/versions/{version}"
+ENDPOINT = "endpoints/{endpoint}"
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from tunix_rt.blobs.blobs import Blobs, store_file
 from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
+from tunix_rt.evaluator.judge_jobs import JudgeJobs
+from tunix_rt.evaluator.judged import add_judged, unscored
 from tunix_rt.evaluator.messages import Finished, Item, ItemDone, ItemFailed
 from tunix_rt.evaluator.recorder import Recorder
 from tunix_rt.evaluator.results import failed_item, predictions_jsonl, scored_item
@@ -28,6 +30,7 @@ from tunix_rt.evaluator.subjects import (
 )
 from tunix_rt.evaluator.summary import summarise
 from tunix_rt.jobs.evaluation_spec import DEFAULT_EXAMPLE_SPLIT
+from tunix_rt.jobs.judge_spec import is_calibration, is_judged_by
 from tunix_rt.jobs.models import Subject, cached_model, resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store, persist
 from tunix_rt.jobs.worker import ClaimedJob
@@ -59,7 +62,7 @@ class _Task:
     def messages(self, trace: Trace) -> tuple[Mapping[str, str], ...]:
         """The chat messages of an item. Raises ValueError for one that cannot be asked or scored."""
         spec, examples = self.spec, self.spec.few_shot
-        if not trace.final_answer:
+        if not trace.final_answer and not (is_judged_by(spec) and spec.judge.rubric):
             raise ValueError("there is no answer to score by")
         drawn = self.pool.draw(trace, examples.count, seed=examples.seed) if self.pool else ()
         return tuple(few_shot_messages(trace.prompt, drawn, spec.format, spec.system_prompt))
@@ -74,6 +77,7 @@ class Evaluator:
     blobs: Blobs
     engine: EngineClient
     work: Path
+    judging: JudgeJobs
 
     async def handle(self, claimed: ClaimedJob) -> pb.FinishJobRequest:
         """The outcome of an attempt: the result, or that it was cancelled or given back.
@@ -93,6 +97,8 @@ class Evaluator:
     async def _evaluate(self, claimed: ClaimedJob) -> EvaluationResult:
         spec = complete_spec(claimed.job.evaluation, "spec")
         datasets = DatasetStore(self.registry, self.blobs, work=self.work)
+        if is_calibration(spec):
+            return await self.judging.calibrate(claimed, spec, datasets)
         subject = await self._patiently(claimed, lambda: resolve_subject(self.registry, spec.subject))
         dataset = await self._patiently(claimed, lambda: datasets.get(spec.dataset))
         require_split(dataset, spec.split)
@@ -103,13 +109,16 @@ class Evaluator:
         if not found.clean and not spec.allow_contamination:
             refuse_contamination(found, spec.subject)
         claimed.weights_digest = subject.digest
+        judge, calibration = await self.judging.open(claimed, spec, subject)
         task = _Task(spec, traces, await self._pool(claimed, spec, dataset, datasets))
         claimed.progress_total = len(task.places())
         scores, rate = await self._scores(claimed, task, subject)
+        if judge:
+            scores = await self.judging.judge(claimed, spec, judge, scores, traces)
         _require_some(scores)
         await self._store_predictions(claimed, scores)
         train = await self._baseline_traces(claimed, spec, dataset, datasets)
-        return await asyncio.to_thread(
+        result = await asyncio.to_thread(
             summarise,
             scores,
             traces,
@@ -118,6 +127,9 @@ class Evaluator:
             tokens_per_second=rate,
             contaminated_count=contaminated_count(found),
         )
+        if judge:
+            add_judged(result, scores, spec, calibration)
+        return result
 
     async def _pool(
         self, claimed: ClaimedJob, spec: EvaluationSpec, dataset: Dataset, datasets: DatasetStore
@@ -176,6 +188,7 @@ class Evaluator:
             async for event in events:
                 if isinstance(event, ItemDone | ItemFailed):
                     score = await asyncio.to_thread(_score, task.traces[event.item], event, task.spec)
+                    score = unscored(score, task.spec)
                     scores[event.item, event.sample] = score
                     recorder.add(score)
                 elif isinstance(event, Finished) and event.measured_seconds > 0:

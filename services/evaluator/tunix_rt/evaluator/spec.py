@@ -11,11 +11,14 @@ from tunix_rt.jobs.evaluation_spec import (
     complete_evaluation,
     decoding_violations,
     evaluation_violations,
+    seed_violations,
     system_prompt_violations,
     unused_settings,
 )
+from tunix_rt.jobs.judge_spec import CALIBRATION_METHOD, judge_violations, no_calibration_violations
+from tunix_rt.judges.requests import JUDGINGS
 from tunix_rt.rpc.errors import InvalidArgument, Violation
-from tunix_rt.rpc.names import check_any, check_id
+from tunix_rt.rpc.names import DATASET, check, check_any, check_id
 from tunix_rt.traces.text import FORMATS
 from tunix_rt.v1 import evaluation_pb2, evaluator_service_pb2
 
@@ -58,7 +61,36 @@ def check_create(request: evaluator_service_pb2.CreateEvaluationRequest) -> None
             bad.append(Violation(f"evaluation.{descriptor.name}", "is output only; leave it out."))
     spec, field = request.evaluation.spec, "evaluation.spec"
     bad += [*evaluation_violations(spec, field), *unused_settings(spec.decoding, f"{field}.decoding")]
+    bad += no_calibration_violations(spec, field)
     _refuse([each for each in bad if each])
+
+
+def calibration_spec(request: evaluator_service_pb2.CalibrateJudgeRequest) -> evaluation_pb2.EvaluationSpec:
+    """The complete spec of a calibration; `decoding.seed` is the seed of its corruptions.
+
+    Raises InvalidArgument that names every bad field of the request.
+    """
+    bad = [check_id(request.evaluation_id, "evaluation_id"), *judge_violations(request.judge, "judge")]
+    if request.judge.calibration:
+        text = f"is `{request.judge.calibration[:200]}`; a calibration has none itself. Leave it empty."
+        bad.append(Violation("judge.calibration", text))
+    bad += [check(request.dataset, DATASET, "dataset"), check_id(request.split, "split")]
+    if request.limit < 0:
+        bad.append(Violation("limit", f"is {request.limit}; it must be positive, or 0 for all items."))
+    bad += seed_violations(request.seed, "seed")
+    _refuse([each for each in bad if each])
+    return complete_evaluation(
+        evaluation_pb2.EvaluationSpec(
+            method=CALIBRATION_METHOD,
+            subject=request.judge.subject,
+            judge=request.judge,
+            dataset=request.dataset,
+            split=request.split,
+            limit=request.limit,
+            samples=JUDGINGS,
+            decoding=evaluation_pb2.Decoding(seed=request.seed),
+        )
+    )
 
 
 def check_generate(request: evaluator_service_pb2.GenerateRequest) -> None:
