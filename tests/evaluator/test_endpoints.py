@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -47,7 +46,7 @@ def status(chat: Any, code: int, body: str = "", **headers: str) -> Reply:
     )
 
 
-def hold(event: asyncio.Event | None = None) -> Reply:
+def hold() -> Reply:
     def silent(handler: BaseHTTPRequestHandler) -> None:
         handler.connection.settimeout(10)
         handler.rfile.read(1)  # until the client hangs up
@@ -71,11 +70,8 @@ async def test_without_a_key_no_authorization_is_sent(chat: Any) -> None:
 
 @pytest.mark.parametrize("code", [429, 500, 503])
 async def test_a_passing_fault_is_tried_again(chat: Any, client: Any, code: int) -> None:
-    chat.replies = [
-        status(chat, code, Retry_After="0"),
-        status(chat, code),
-        status(chat, 200, chat.completion("x")),
-    ]
+    fine = status(chat, 200, chat.completion("x"))
+    chat.replies = [status(chat, code, Retry_After="0"), status(chat, code), fine]
     assert (await client.ask("gpt", ASK)).text == "x"
     assert len(chat.requests) == 3
 

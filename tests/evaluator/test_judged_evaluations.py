@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import grpc
 import pytest
 import pytest_asyncio
 
+from tunix_rt.judges.requests import Case, text_messages
 from tunix_rt.v1 import dataset_pb2, registry_service_pb2
 from tunix_rt.v1.evaluation_pb2 import Decoding, Evaluation, ItemScore, Judge
 from tunix_rt.v1.evaluator_service_pb2 import CalibrateJudgeRequest
@@ -123,9 +126,8 @@ async def test_a_model_of_ours_judges_by_probability(stack: Any, tiny: str, data
     assert done.weights_digest == version.digest
     assert done.result.calibration.may_rank is False  # 4 items are too few, whatever it says
 
-    again = await stack.item_scores(
-        (await calibrate(stack, dataset, Judge(subject=tiny), limit=4, seed=7)).name
-    )
+    repeated = await calibrate(stack, dataset, Judge(subject=tiny), limit=4, seed=7)
+    again = await stack.item_scores(repeated.name)
     assert [item.output for item in again] == [item.output for item in items]
     pairs = zip(again, items, strict=True)
     assert all(a.judge_score == pytest.approx(b.judge_score, abs=1e-4) for a, b in pairs)
@@ -219,13 +221,18 @@ async def test_stored_verdicts_are_not_asked_for_again(
     chat_server.replies = [lambda handler: chat_server.send(handler, 401, "")]
     refused = await judged(stack, tiny, dataset, YES)
     assert refused.status.error.message.startswith("`endpoints/chat` answered with status 401")
-    assert [item.outcome for item in await stack.item_scores(refused.name)][0] == ItemScore.FAILED
+    assert ItemScore.FAILED in {item.outcome for item in await stack.item_scores(refused.name)}
+
+    recorded = threading.Event()
+
+    def away(handler: BaseHTTPRequestHandler) -> None:
+        recorded.wait(30)
+        chat_server.send(handler, 503, "", {"Retry-After": "0"})
 
     chat_server.requests.clear()
-    chat_server.replies = [lambda handler: chat_server.send(handler, 503, "", {"Retry-After": "0"})] * 20
-    made = await stack.evaluate(
-        subject=tiny, dataset=dataset, judge=YES, decoding=SHORT, scorer="judge@1", limit=6
-    )
+    chat_server.replies = [away] * 20  # four requests at a time, so one of them fails for the fifth time
+    given = {"decoding": SHORT, "scorer": "judge@1", "limit": 6}
+    made = await stack.evaluate(subject=tiny, dataset=dataset, judge=YES, **given)
 
     async def asked() -> bool:
         return bool(chat_server.requests)
@@ -233,6 +240,7 @@ async def test_stored_verdicts_are_not_asked_for_again(
     await stack.eventually(asked)
     half = RecordItemScoresRequest(name=made.name, attempt=1, item_scores=wanted[:3])
     await stack.jobs.RecordItemScores(half)
+    recorded.set()
     done = await stack.ended(made.name)
     assert done.status.attempt == 2
     assert done.result.score == first.result.score
@@ -289,15 +297,13 @@ async def test_a_calibration_request_is_checked_as_a_whole(stack: Any, dataset: 
     ]  # fmt: skip
 
 
-async def test_an_output_cannot_tell_the_judge_what_to_say(
+async def test_a_judge_sees_the_item_and_nothing_else(
     stack: Any, tiny: str, dataset: str, chat_server: Any
 ) -> None:
     chat_server.requests.clear()
-    await judged(stack, tiny, dataset, HONEST, limit=2)
-    shown = [body["messages"][-1]["content"] for _, body in chat_server.requests]
-    items = {
-        item.prompt
-        for item in await stack.item_scores((await judged(stack, tiny, dataset, HONEST, limit=2)).name)
-    }
-    assert all(any(f"> {prompt}" in text for prompt in items) for text in shown)
-    assert not any(tiny in text or "label" in text for text in shown)
+    done = await judged(stack, tiny, dataset, HONEST, limit=1)
+    (item,) = await stack.item_scores(done.name)
+    ((_, body),) = chat_server.requests
+    case = Case(item.prompt, item.expected_answer, item.output)
+    assert body["messages"] == [dict(message) for message in text_messages(case)]
+    assert set(body) == {"model", "messages", "temperature", "seed", "max_tokens"}

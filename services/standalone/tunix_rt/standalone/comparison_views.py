@@ -29,7 +29,12 @@ def leaderboard_view(leaderboard: registry_pb.Leaderboard) -> RenderableType:
         return Text(
             f"No evaluation on {leaderboard.dataset} has succeeded yet; `tunix-rt evaluate` makes one."
         )
-    return Group(*(_board(leaderboard.dataset, board) for board in leaderboard.boards))
+    parts: list[RenderableType] = []
+    for board in leaderboard.boards:
+        parts.append(_board(leaderboard.dataset, board))
+        if board.unranked_reason:
+            parts.append(Text(f"Not ranked. {board.unranked_reason}", style="red"))
+    return Group(*parts)
 
 
 def verdict_sentence(pair: gateway_pb.PairedComparison, baseline: str) -> str:
@@ -131,7 +136,7 @@ def _board(dataset: str, board: registry_pb.Leaderboard.Board) -> Table:
         score = entry.score
         contaminated = Text(str(entry.contaminated_count), style="red" if entry.contaminated_count else "dim")
         table.add_row(
-            str(entry.rank),
+            str(entry.rank or "–"),
             entry.subject,
             score_text(score),
             Text(interval_bar(score.low, score.mean, score.high), style="cyan"),

@@ -11,6 +11,7 @@ from rich.text import Text
 from tunix_rt.answers.reasoning_words import reasoning_sentences, summary_of
 from tunix_rt.answers.steps import find_steps
 from tunix_rt.standalone.charts import interval_bar
+from tunix_rt.standalone.judge_views import calibration_view, judged_rows
 from tunix_rt.standalone.output import new_table
 from tunix_rt.standalone.views import (
     fields_table,
@@ -44,6 +45,8 @@ def evaluation_view(evaluation: evaluation_pb.Evaluation) -> RenderableType:
     if evaluation.status.state != job_pb.JOB_STATE_SUCCEEDED:
         return Group(title, _state_table(evaluation.status))
     result = evaluation.result
+    if result.HasField("calibration"):
+        return Group(title, calibration_view(result.calibration))
     parts: list[RenderableType] = [title, _figures(result)]
     scores = score_table(result)
     if scores.row_count > 1:
@@ -139,6 +142,8 @@ def _figures(result: evaluation_pb.EvaluationResult) -> Table:
         ("stopped by itself", f"{result.stopped_rate * 100:.0f} %"),
         ("speed", speed),
     ]
+    if result.HasField("judged"):
+        rows += judged_rows(result.judged)
     if result.contaminated_count:
         contaminated = f"{result.contaminated_count} items were in the training data"
         rows.append(("contaminated", Text(contaminated, style="red")))
