@@ -161,7 +161,9 @@ def test_the_key_is_read_from_the_variable_that_the_settings_name() -> None:
     assert named_endpoints(made, {"CHAT_KEY": KEY})["chat"].key == KEY
     with pytest.raises(ValueError, match="Set CHAT_KEY"):
         named_endpoints(made, {})
-    assert KEY not in repr(made)
+    with pytest.raises(ValueError, match="CHAT_KEY must be printable") as caught:
+        named_endpoints(made, {"CHAT_KEY": f"{KEY}\nX-Other: 1"})
+    assert KEY not in str(caught.value) + repr(made)
 
 
 @pytest.mark.parametrize(

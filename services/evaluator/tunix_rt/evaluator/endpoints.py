@@ -124,8 +124,8 @@ class ChatClient:
             headers["Authorization"] = f"Bearer {self.endpoint.key}"
         try:
             connection.request("POST", path, body=data, headers=headers)
-            response = connection.getresponse()
-            body = _read(response, deadline)
+            with connection.getresponse() as response:
+                body = _read(response, deadline)
         except TimeoutError:
             raise
         except (OSError, http.client.HTTPException) as error:

@@ -89,7 +89,7 @@ class Settings(BaseSettings):
 
 
 def named_endpoints(settings: Settings, environment: Mapping[str, str]) -> dict[str, Endpoint]:
-    """The endpoints with their keys. Raises ValueError where the variable of a key is not set."""
+    """The endpoints with their keys. Raises ValueError where the variable of a key is not set or no key."""
     missing = [
         each.key_variable
         for each in settings.endpoints.values()
@@ -97,6 +97,9 @@ def named_endpoints(settings: Settings, environment: Mapping[str, str]) -> dict[
     ]
     if missing:
         raise ValueError(f"Set {', '.join(missing)}, which TUNIX_RT_ENDPOINTS names for keys.")
+    keys = {each.key_variable for each in settings.endpoints.values() if each.key_variable}
+    if bad := sorted(name for name in keys if not re.fullmatch("[!-~]+", environment[name])):
+        raise ValueError(f"{', '.join(bad)} must be printable ASCII without spaces, as keys are.")
     return {
         name: Endpoint(
             name,
