@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -11,7 +12,9 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from tunix_rt.judges.requests import Case, text_messages
+from tunix_rt.judges.calibration import PADDING
+from tunix_rt.judges.requests import Case, probability_messages, text_messages
+from tunix_rt.lm.tiny import make_tiny_model
 from tunix_rt.v1 import dataset_pb2, registry_service_pb2
 from tunix_rt.v1.evaluation_pb2 import Decoding, Evaluation, ItemScore, Judge
 from tunix_rt.v1.evaluator_service_pb2 import CalibrateJudgeRequest
@@ -44,6 +47,15 @@ async def tiny(stack: Any) -> str:
 async def dataset(stack: Any) -> str:
     made = await stack.make_dataset(TRACES, splits=[dataset_pb2.Split(name="test", fraction=1.0)])
     return str(made.name)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def judge_model(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Other weights, with room for the request of a pair."""
+    folder = tmp_path_factory.mktemp("models") / "judge"
+    texts = [message["content"] for message in probability_messages(Case("What is 1?", "1", PADDING))]
+    make_tiny_model(folder, texts * 20, seed=2, hidden_size=32, num_layers=1, max_positions=2048)
+    return str(await replace(stack, tiny_model=folder).make_model())
 
 
 async def calibrate(stack: Any, dataset: str, judge: Judge, **more: Any) -> Evaluation:
@@ -114,23 +126,31 @@ async def test_a_judge_without_verdicts_agrees_with_nothing(stack: Any, dataset:
     assert found.outcomes.no_answer == 24
 
 
-async def test_a_model_of_ours_judges_by_probability(stack: Any, tiny: str, dataset: str) -> None:
-    done = await calibrate(stack, dataset, Judge(subject=tiny), limit=4, seed=7)
+async def test_a_model_of_ours_judges_by_probability(stack: Any, judge_model: str, dataset: str) -> None:
+    done = await calibrate(stack, dataset, Judge(subject=judge_model), limit=4, seed=7)
     assert done.status.state == JobState.JOB_STATE_SUCCEEDED, done.status.error.message
     items = await stack.item_scores(done.name)
-    assert len(items) == 32
-    assert all(0 <= item.judge_score <= 1 and item.HasField("judge_score") for item in items)
+    assert [item.judge_comment for item in items] == [""] * 32
+    assert all(0 < item.judge_score < 1 for item in items)
     assert len({item.judge_score for item in items}) > 16
-    assert {item.judge_comment for item in items} == {""}
-    version = await stack.registry.GetModelVersion(registry_service_pb2.GetModelVersionRequest(name=tiny))
-    assert done.weights_digest == version.digest
+    request = registry_service_pb2.GetModelVersionRequest(name=judge_model)
+    assert done.weights_digest == (await stack.registry.GetModelVersion(request)).digest
     assert done.result.calibration.may_rank is False  # 4 items are too few, whatever it says
 
-    repeated = await calibrate(stack, dataset, Judge(subject=tiny), limit=4, seed=7)
-    again = await stack.item_scores(repeated.name)
-    assert [item.output for item in again] == [item.output for item in items]
-    pairs = zip(again, items, strict=True)
-    assert all(a.judge_score == pytest.approx(b.judge_score, abs=1e-4) for a, b in pairs)
+
+async def test_a_request_that_does_not_fit_a_model_is_undecided(stack: Any, tiny: str, dataset: str) -> None:
+    done = await calibrate(stack, dataset, Judge(subject=tiny), limit=1)
+    pair = (await stack.item_scores(done.name))[6]
+    assert not pair.HasField("judge_score")
+    assert pair.outcome == ItemScore.NO_ANSWER
+    assert "tokens" in pair.judge_comment
+
+
+async def test_a_model_of_ours_scores_another(stack: Any, tiny: str, judge_model: str, dataset: str) -> None:
+    done = await judged(stack, tiny, dataset, Judge(subject=judge_model), limit=3)
+    assert done.status.state == JobState.JOB_STATE_SUCCEEDED, done.status.error.message
+    items = await stack.item_scores(done.name)
+    assert [item.score for item in items] == [float(item.judge_score > 0.5) for item in items]
 
 
 async def test_items_without_a_checkable_answer_are_counted_as_failed(stack: Any) -> None:
