@@ -140,10 +140,10 @@ async def test_a_model_of_ours_judges_by_probability(stack: Any, judge_model: st
 
 async def test_a_request_that_does_not_fit_a_model_is_undecided(stack: Any, tiny: str, dataset: str) -> None:
     done = await calibrate(stack, dataset, Judge(subject=tiny), limit=1)
-    pair = (await stack.item_scores(done.name))[6]
-    assert not pair.HasField("judge_score")
-    assert pair.outcome == ItemScore.NO_ANSWER
-    assert "tokens" in pair.judge_comment
+    undecided = [item for item in await stack.item_scores(done.name) if not item.HasField("judge_score")]
+    assert undecided
+    assert {item.outcome for item in undecided} == {ItemScore.NO_ANSWER}
+    assert all(item.judge_comment for item in undecided)
 
 
 async def test_a_model_of_ours_scores_another(stack: Any, tiny: str, judge_model: str, dataset: str) -> None:
