@@ -239,7 +239,7 @@ def test_settings_without_effect_are_refused_together(method: str, fields: list[
         decoding=Decoding(max_tokens=8, temperature=1 if method == "generation" else 0, seed=3),
         samples=2,
         answer_pattern="x",
-        scorer="exact-answer@1",
+        scorer="exact-answer@2",
         few_shot=FewShot(count=1),
     )
     with pytest.raises(InvalidArgument) as caught:

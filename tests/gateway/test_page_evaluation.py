@@ -177,3 +177,21 @@ def test_a_spec_says_what_is_measured():
     assert text.spec_text(spec) == (
         "split test · all items · multiple choice, log-likelihood by bytes · format tags"
     )
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        (pb2.ItemScore(judge_score=0.25), "judge: right with probability 0.25"),
+        (pb2.ItemScore(judge_comment="Hm."), "no verdict of the judge"),
+        (pb2.ItemScore(), ""),
+    ],
+)
+def test_what_the_judge_said_of_an_output(item, said):
+    assert words.judge_words(item) == said
+
+
+def test_a_judge_is_part_of_the_spec_in_words():
+    judge = pb2.Judge(subject="endpoints/chat", model="gpt", rubric="Polite.")
+    said = text.spec_text(pb2.EvaluationSpec(split="test", scorer="judge@1", judge=judge))
+    assert "judged by gpt at chat by a rubric of its own" in said

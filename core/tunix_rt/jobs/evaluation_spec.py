@@ -7,6 +7,14 @@ from collections.abc import Iterator
 
 from tunix_rt.answers.pattern import check_pattern
 from tunix_rt.answers.score import SCORER
+from tunix_rt.jobs.judge_spec import (
+    CALIBRATION_METHOD,
+    JUDGES,
+    is_calibration,
+    judging_violations,
+    no_calibration_violations,
+)
+from tunix_rt.judges.requests import JUDGE_SCORER
 from tunix_rt.rpc.errors import Violation
 from tunix_rt.rpc.names import DATASET, MODEL_VERSION, PREDICTOR, RUN, check, check_any, check_id, matches
 from tunix_rt.traces.choices import NORMALIZATIONS
@@ -25,7 +33,8 @@ MAX_STOP = 100
 MAX_REPETITION_PENALTY = 10
 SUBJECTS = (MODEL_VERSION, RUN)
 EVALUATED = (*SUBJECTS, PREDICTOR)
-GENERATION, MULTIPLE_CHOICE, PERPLEXITY = METHODS = ("generation", "multiple-choice", "perplexity")
+GENERATION, MULTIPLE_CHOICE, PERPLEXITY = ("generation", "multiple-choice", "perplexity")
+METHODS = (GENERATION, MULTIPLE_CHOICE, PERPLEXITY, CALIBRATION_METHOD)
 
 
 def complete_evaluation(spec: EvaluationSpec) -> EvaluationSpec:
@@ -36,11 +45,11 @@ def complete_evaluation(spec: EvaluationSpec) -> EvaluationSpec:
     made.format = spec.format or DEFAULT_FORMAT
     made.samples = spec.samples or 1
     made.method = spec.method or GENERATION
-    if made.method == GENERATION:
+    if made.method in (MULTIPLE_CHOICE, PERPLEXITY):
+        made.ClearField("decoding")
+    else:
         made.scorer = spec.scorer or SCORER
         made.decoding.CopyFrom(complete_decoding(spec.decoding))
-    else:
-        made.ClearField("decoding")
     if made.method == MULTIPLE_CHOICE:
         made.normalization = spec.normalization or NORMALIZATIONS[0]
     if spec.HasField("few_shot"):
@@ -60,7 +69,7 @@ def complete_decoding(decoding: Decoding) -> Decoding:
 
 def evaluation_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
     """What is wrong with a spec whose subject and dataset are given; `field` is its path."""
-    yield from _some(check_any(spec.subject, EVALUATED, f"{field}.subject"))
+    yield from _some(check_any(spec.subject, subject_patterns(spec), f"{field}.subject"))
     yield from _some(check(spec.dataset, DATASET, f"{field}.dataset"))
     yield from _shared_violations(spec, field)
 
@@ -79,6 +88,11 @@ def is_imported(spec: EvaluationSpec) -> bool:
     return matches(spec.subject, PREDICTOR)
 
 
+def subject_patterns(spec: EvaluationSpec) -> tuple[str, ...]:
+    """The forms of name that the subject may have: a calibration's is a judge."""
+    return JUDGES if is_calibration(spec) else EVALUATED
+
+
 def follow_up_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
     """What is wrong with a spec in `evaluate_after`: its subject is the run, its dataset may be the run's."""
     if spec.subject:
@@ -90,7 +104,8 @@ def follow_up_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation
     if spec.predictions:
         yield Violation(f"{field}.predictions", "is output only; leave it out.")
     yield from _shared_violations(spec, field)
-    yield from unused_settings(spec.decoding, f"{field}.decoding")
+    yield from no_calibration_violations(spec, field)
+    yield from unused_decoding(spec, f"{field}.decoding")
 
 
 def decoding_violations(decoding: Decoding, field: str) -> Iterator[Violation]:
@@ -106,7 +121,7 @@ def decoding_violations(decoding: Decoding, field: str) -> Iterator[Violation]:
         yield Violation(f"{field}.top_k", text)
     if not (math.isfinite(decoding.top_p) and 0 <= decoding.top_p <= 1):
         yield Violation(f"{field}.top_p", f"is {decoding.top_p:g}; it must be in (0, 1], or 0 for 1.")
-    yield from _seed_violations(decoding.seed, f"{field}.seed")
+    yield from seed_violations(decoding.seed, f"{field}.seed")
     if not (math.isfinite(decoding.min_p) and 0 <= decoding.min_p <= 1):
         yield Violation(f"{field}.min_p", f"is {decoding.min_p:g}; it must be in [0, 1], where 0 is off.")
     penalty = decoding.repetition_penalty
@@ -136,6 +151,12 @@ def unused_settings(decoding: Decoding, field: str) -> Iterator[Violation]:
         yield Violation(f"{field}.{name}", text)
 
 
+def unused_decoding(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
+    """As `unused_settings`; with a method that does not generate, every setting is refused elsewhere."""
+    if spec.method not in (MULTIPLE_CHOICE, PERPLEXITY):
+        yield from unused_settings(spec.decoding, field)
+
+
 def choice_violations(value: str, known: tuple[str, ...], field: str) -> Iterator[Violation]:
     """What is wrong with a name that must be one of those known, or empty."""
     if value and value not in known:
@@ -154,13 +175,14 @@ def _shared_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
     yield from decoding_violations(spec.decoding, f"{field}.decoding")
     yield from choice_violations(spec.format, FORMATS, f"{field}.format")
     yield from system_prompt_violations(spec.system_prompt, f"{field}.system_prompt")
-    yield from choice_violations(spec.scorer, (SCORER,), f"{field}.scorer")
+    yield from choice_violations(spec.scorer, (SCORER, JUDGE_SCORER), f"{field}.scorer")
+    yield from judging_violations(spec, field)
     if spec.limit < 0:
         yield Violation(f"{field}.limit", f"is {spec.limit}; it must be positive, or 0 for all items.")
     if not 0 <= spec.samples <= MAX_SAMPLES:
         text = f"is {spec.samples}; it must be in [1, {MAX_SAMPLES}], or 0 for 1."
         yield Violation(f"{field}.samples", text)
-    elif spec.samples > 1 and spec.decoding.temperature == 0:
+    elif spec.samples > 1 and spec.decoding.temperature == 0 and not is_calibration(spec):
         text = f"is {spec.samples}, but at temperature 0 all samples are the same. Set a temperature."
         yield Violation(f"{field}.samples", text)
     if spec.answer_pattern and (fault := check_pattern(spec.answer_pattern)):
@@ -183,7 +205,6 @@ def _idle_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
         idle["samples"] = spec.samples > 1
         idle["answer_pattern"] = bool(spec.answer_pattern)
         idle["scorer"] = bool(spec.scorer)
-        idle["judge"] = spec.HasField("judge")
     if method == PERPLEXITY:
         idle["few_shot"] = spec.HasField("few_shot")
     for name in (name for name, given in idle.items() if given):
@@ -198,10 +219,11 @@ def _few_shot_violations(few_shot: FewShot, evaluated: str, field: str) -> Itera
     if split == evaluated:
         text = f"is `{split[:80]}`, the split that is evaluated; draw the examples from another one."
         yield Violation(f"{field}.split", text)
-    yield from _seed_violations(few_shot.seed, f"{field}.seed")
+    yield from seed_violations(few_shot.seed, f"{field}.seed")
 
 
-def _seed_violations(seed: int, field: str) -> Iterator[Violation]:
+def seed_violations(seed: int, field: str) -> Iterator[Violation]:
+    """What is wrong with a seed."""
     if not 0 <= seed < 2**31:
         yield Violation(field, f"is {seed}; it must be in [0, 2147483647].")
 

@@ -177,7 +177,12 @@ class BatchDecoder:
             self._admit(each)
         self._rows = self._rows._replace(active=self._rows.active.at[0].set(False))
         self._rows, *_ = decode_segment(
-            self._graph, self._state, self._rows, self._eos_array, steps=self._steps
+            self._graph,
+            self._state,
+            self._rows,
+            self._eos_array,
+            steps=self._steps,
+            with_values=False,
         )
 
     def cancel(self, handle: int) -> None:
@@ -193,7 +198,7 @@ class BatchDecoder:
         with_values = any(request.log_probabilities for request in group)
         first, values = self._admit(self._read(group, slots, with_values=with_values))
         progress = []
-        columns = first[:, None], None if values is None else values[:, None]
+        columns = np.asarray(first)[:, None], None if values is None else np.asarray(values)[:, None]
         for slot, request, (tokens, numbers) in zip(slots, group, _by_row(*columns), strict=False):
             self._handles += 1
             self._running[slot] = _Running(
@@ -247,7 +252,9 @@ class BatchDecoder:
         self._capacity = capacity
 
 
-def _by_row(tokens: jax.Array, values: jax.Array | None) -> list[tuple[list[int], list[float]]]:
+def _by_row(
+    tokens: jax.Array | np.ndarray, values: jax.Array | np.ndarray | None
+) -> list[tuple[list[int], list[float]]]:
     """The tokens of each row, with their log-probabilities where there are any."""
     rows: list[list[int]] = np.asarray(tokens).tolist()
     numbers: list[list[float]] = [[]] * len(rows) if values is None else np.asarray(values).tolist()

@@ -19,6 +19,7 @@ ARTIFACT = "artifacts/{artifact}"
 MODEL = "models/{model}"
 MODEL_VERSION = "models/{model}/versions/{version}"
 PREDICTOR = "predictors/{predictor}"
+ENDPOINT = "endpoints/{endpoint}"
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -15,6 +15,8 @@ from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
 from tunix_rt.evaluator.evaluation_task import Scores, Task
 from tunix_rt.evaluator.generation import generate_items
 from tunix_rt.evaluator.imported import imported_subject, score_imported
+from tunix_rt.evaluator.judge_jobs import JudgeJobs
+from tunix_rt.evaluator.judged import add_judged
 from tunix_rt.evaluator.recorder import Recorder
 from tunix_rt.evaluator.results import predictions_jsonl
 from tunix_rt.evaluator.scorer import Scorer
@@ -37,6 +39,7 @@ from tunix_rt.jobs.evaluation_spec import (
     PERPLEXITY,
     is_imported,
 )
+from tunix_rt.jobs.judge_spec import is_calibration
 from tunix_rt.jobs.models import Subject, cached_model, resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store, persist
 from tunix_rt.jobs.worker import ClaimedJob
@@ -70,6 +73,7 @@ class Evaluator:
     engine: EngineClient
     scorer: Scorer
     work: Path
+    judging: JudgeJobs
 
     async def handle(self, claimed: ClaimedJob) -> pb.FinishJobRequest:
         """The outcome of an attempt: the result, or that it was cancelled or given back.
@@ -89,6 +93,8 @@ class Evaluator:
     async def _evaluate(self, claimed: ClaimedJob) -> EvaluationResult:
         spec = complete_spec(claimed.job.evaluation, "spec")
         datasets = DatasetStore(self.registry, self.blobs, work=self.work)
+        if is_calibration(spec):
+            return await self.judging.calibrate(claimed, spec, datasets)
         subject = await self._subject(claimed, spec)
         dataset = await self._patiently(claimed, lambda: datasets.get(spec.dataset))
         require_split(dataset, spec.split)
@@ -99,13 +105,16 @@ class Evaluator:
         if not found.clean and not spec.allow_contamination:
             refuse_contamination(found, spec.subject)
         claimed.weights_digest = subject.digest
+        judge, calibration = await self.judging.open(claimed, spec, subject)
         task = Task(spec, traces, await self._pool(claimed, spec, dataset, datasets))
         claimed.progress_total = task.size
         scores, rate = await self._scores(claimed, task, subject)
+        if judge:
+            scores = await self.judging.judge(claimed, spec, judge, scores, traces)
         _require_some(scores, spec)
         await self._store_predictions(claimed, scores)
         train = await self._baseline_traces(claimed, spec, dataset, datasets)
-        return await asyncio.to_thread(
+        result = await asyncio.to_thread(
             summarise,
             scores,
             traces,
@@ -115,6 +124,9 @@ class Evaluator:
             contaminated_count=contaminated_count(found),
             scorer=self.scorer,
         )
+        if judge:
+            add_judged(result, scores, spec, calibration)
+        return result
 
     async def _subject(self, claimed: ClaimedJob, spec: EvaluationSpec) -> Subject:
         if is_imported(spec):

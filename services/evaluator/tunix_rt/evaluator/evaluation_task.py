@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from tunix_rt.evaluator.judged import unscored
 from tunix_rt.evaluator.messages import Item, ItemDone, ItemFailed
 from tunix_rt.evaluator.recorder import Recorder
 from tunix_rt.evaluator.results import failed_item, scored_item
 from tunix_rt.evaluator.scorer import Scorer
 from tunix_rt.jobs.evaluation_spec import PERPLEXITY
+from tunix_rt.jobs.judge_spec import is_judged_by
 from tunix_rt.rpc.telemetry import get_logger
 from tunix_rt.traces.few_shot import ExamplePool, few_shot_messages
 from tunix_rt.traces.trace import Trace
@@ -41,7 +43,8 @@ class Task:
     def messages(self, trace: Trace) -> tuple[Mapping[str, str], ...]:
         """The chat messages of an item. Raises ValueError for one that cannot be asked or scored."""
         spec, examples = self.spec, self.spec.few_shot
-        if not trace.final_answer and spec.method != PERPLEXITY:
+        needless = spec.method == PERPLEXITY or (is_judged_by(spec) and bool(spec.judge.rubric))
+        if not trace.final_answer and not needless:
             raise ValueError("there is no answer to score by")
         drawn = self.pool.draw(trace, examples.count, seed=examples.seed) if self.pool else ()
         return tuple(few_shot_messages(trace.prompt, drawn, spec.format, spec.system_prompt))
@@ -67,12 +70,12 @@ class Scores:
         self.add(self._failed(place, why))
 
     def of(self, event: ItemDone | ItemFailed) -> ItemScore:
-        """The score of an output, computed now and not taken."""
+        """The score of an output, computed now and not taken; a judge's is made later."""
         place, trace = (event.item, event.sample), self.task.traces[event.item]
         if isinstance(event, ItemFailed):
             return self._failed(place, event.message)
         try:
-            return scored_item(trace, event, self.task.spec, self.scorer)
+            return unscored(scored_item(trace, event, self.task.spec, self.scorer), self.task.spec)
         except ValueError as error:  # an answer type or a text that the scorer refuses
             return self._failed(place, f"cannot be scored: {error}")
 

@@ -17,11 +17,15 @@ from tunix_rt.jobs.evaluation_spec import (
     evaluation_violations,
     generated_violations,
     is_imported,
+    seed_violations,
     system_prompt_violations,
+    unused_decoding,
     unused_settings,
 )
+from tunix_rt.jobs.judge_spec import CALIBRATION_METHOD, judge_violations, no_calibration_violations
+from tunix_rt.judges.requests import JUDGE_SCORER, JUDGINGS
 from tunix_rt.rpc.errors import InvalidArgument, Violation
-from tunix_rt.rpc.names import PREDICTOR, check_any, check_id
+from tunix_rt.rpc.names import DATASET, PREDICTOR, check, check_any, check_id
 from tunix_rt.rpc.unknown_fields import unknown_fields
 from tunix_rt.traces.text import FORMATS
 from tunix_rt.v1 import evaluation_pb2, evaluator_service_pb2
@@ -64,6 +68,7 @@ def check_create(request: evaluator_service_pb2.CreateEvaluationRequest) -> None
     """Raises InvalidArgument that names every bad field of the request."""
     bad = _new_evaluation_violations(request)
     bad += generated_violations(request.evaluation.spec, "evaluation.spec")
+    bad += no_calibration_violations(request.evaluation.spec, "evaluation.spec")
     _refuse(bad)
 
 
@@ -82,7 +87,11 @@ def check_import(first: evaluator_service_pb2.ScorePredictionsRequest) -> None:
     if spec.allow_contamination:
         text = "has no effect: what a predictor was trained on is not known. Leave it out."
         bad.append(Violation(f"{field}.allow_contamination", text))
+    if spec.scorer == JUDGE_SCORER:
+        text = f"is `{spec.scorer}`, but no judge looks at imported predictions. Leave it out."
+        bad.append(Violation(f"{field}.scorer", text))
     unread = {descriptor.name for descriptor, _ in spec.ListFields()} & {"predictions", "task", "judge"}
+    unread = {name for name in unread if all(each.field != f"{field}.{name}" for each in bad)}
     for name in sorted(unread):
         text = "is output only" if name == "predictions" else "has no effect on imported predictions"
         bad.append(Violation(f"{field}.{name}", f"{text}; leave it out."))
@@ -94,6 +103,34 @@ def check_next_message(message: evaluator_service_pb2.ScorePredictionsRequest) -
     given = [name for name in ("evaluation_id", "request_id") if getattr(message, name)]
     given += ["evaluation"] if message.HasField("evaluation") else []
     _refuse([Violation(name, "is set again; give it in the first message only.") for name in given])
+
+
+def calibration_spec(request: evaluator_service_pb2.CalibrateJudgeRequest) -> evaluation_pb2.EvaluationSpec:
+    """The complete spec of a calibration; `decoding.seed` is the seed of its corruptions.
+
+    Raises InvalidArgument that names every bad field of the request.
+    """
+    bad = [check_id(request.evaluation_id, "evaluation_id"), *judge_violations(request.judge, "judge")]
+    if request.judge.calibration:
+        text = f"is `{request.judge.calibration[:200]}`; a calibration has none itself. Leave it empty."
+        bad.append(Violation("judge.calibration", text))
+    bad += [check(request.dataset, DATASET, "dataset"), check_id(request.split, "split")]
+    if request.limit < 0:
+        bad.append(Violation("limit", f"is {request.limit}; it must be positive, or 0 for all items."))
+    bad += seed_violations(request.seed, "seed")
+    _refuse([each for each in bad if each])
+    return complete_evaluation(
+        evaluation_pb2.EvaluationSpec(
+            method=CALIBRATION_METHOD,
+            subject=request.judge.subject,
+            judge=request.judge,
+            dataset=request.dataset,
+            split=request.split,
+            limit=request.limit,
+            samples=JUDGINGS,
+            decoding=evaluation_pb2.Decoding(seed=request.seed),
+        )
+    )
 
 
 def check_generate(request: evaluator_service_pb2.GenerateRequest) -> None:
@@ -152,7 +189,7 @@ def _new_evaluation_violations(
         if descriptor.name in _OUTPUT_ONLY:
             bad.append(Violation(f"evaluation.{descriptor.name}", "is output only; leave it out."))
     spec, field = request.evaluation.spec, "evaluation.spec"
-    bad += [*evaluation_violations(spec, field), *unused_settings(spec.decoding, f"{field}.decoding")]
+    bad += [*evaluation_violations(spec, field), *unused_decoding(spec, f"{field}.decoding")]
     return [each for each in bad if each]
 
 

@@ -51,6 +51,7 @@ ENTRIES = (
         "evaluate",
         "Evaluate a run or a model version on a split of a dataset.",
     ),
+    Entry("judges", "judge_commands", "app", "Measure how far a judge can be believed."),
     Entry("evaluations", "evaluations_commands", "app", "List and show evaluations; import predictions."),
     Entry(
         "generate",

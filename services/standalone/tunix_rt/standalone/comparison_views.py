@@ -30,7 +30,12 @@ def leaderboard_view(leaderboard: registry_pb.Leaderboard) -> RenderableType:
         return Text(
             f"No evaluation on {leaderboard.dataset} has succeeded yet; `tunix-rt evaluate` makes one."
         )
-    return Group(*(_board(leaderboard.dataset, board) for board in leaderboard.boards))
+    parts: list[RenderableType] = []
+    for board in leaderboard.boards:
+        parts.append(_board(leaderboard.dataset, board))
+        if board.unranked_reason:
+            parts.append(Text(f"Not ranked. {board.unranked_reason}", style="red"))
+    return Group(*parts)
 
 
 def verdict_sentence(pair: gateway_pb.PairedComparison, baseline: str) -> str:
@@ -136,7 +141,7 @@ def _board(dataset: str, board: registry_pb.Leaderboard.Board) -> Table:
         if matches(entry.subject, PREDICTOR):
             contaminated = Text("not checked", style="dim")
         table.add_row(
-            str(entry.rank),
+            str(entry.rank or "–"),
             entry.subject,
             score_text(entry.score),
             Text(interval_bar(entry.score.low, entry.score.mean, entry.score.high), style="cyan"),

@@ -13,9 +13,10 @@ from tunix_rt.rpc.channel import new_request_id
 from tunix_rt.standalone.connection import CALL_SECONDS, LONG_CALL_SECONDS, connect
 from tunix_rt.standalone.evaluation_views import evaluation_view
 from tunix_rt.standalone.evaluation_wait import wait_for_evaluation
+from tunix_rt.standalone.judge_options import JudgeModelOption, JudgeOption, RubricOption, judge_message
 from tunix_rt.standalone.options import GatewayOption, JsonOption
 from tunix_rt.standalone.output import console, errors, print_json
-from tunix_rt.standalone.resources import dataset_name, subject_name
+from tunix_rt.standalone.resources import dataset_name, evaluation_name, subject_name
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import evaluator_service_pb2 as evaluator_pb
 from tunix_rt.v1 import job_pb2 as job_pb
@@ -69,6 +70,15 @@ def evaluate(
     normalization: Annotated[
         str, typer.Option("--normalization", help="none, bytes or characters; with multiple-choice.")
     ] = "",
+    scorer: Annotated[
+        str, typer.Option("--scorer", help="exact-answer@2 or judge@1. (default exact-answer@2)")
+    ] = "",
+    judge: JudgeOption = "",
+    judge_model: JudgeModelOption = "",
+    rubric: RubricOption = "",
+    judge_calibration: Annotated[
+        str, typer.Option("--judge-calibration", help="The calibration without which a judge does not rank.")
+    ] = "",
     allow_contamination: Annotated[
         bool, typer.Option("--allow-contamination", help="Although the subject was trained on the items.")
     ] = False,
@@ -91,6 +101,10 @@ def evaluate(
     if few_shot or few_shot_split or few_shot_seed:
         examples = evaluation_pb.FewShot(count=few_shot, split=few_shot_split, seed=few_shot_seed)
     with connect(gateway) as connection:
+        named_judge = None
+        if judge or judge_model or rubric or judge_calibration:
+            named_judge = judge_message(connection, judge, judge_model, rubric)
+            named_judge.calibration = evaluation_name(judge_calibration) if judge_calibration else ""
         spec = evaluation_pb.EvaluationSpec(
             subject=subject_name(connection, subject),
             dataset=dataset_name(dataset),
@@ -104,6 +118,8 @@ def evaluate(
             answer_pattern=answer_pattern,
             method=method,
             normalization=normalization,
+            scorer=scorer,
+            judge=named_judge,
             allow_contamination=allow_contamination,
         )
         request = evaluator_pb.CreateEvaluationRequest(

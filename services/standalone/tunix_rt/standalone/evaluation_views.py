@@ -12,6 +12,7 @@ from tunix_rt.answers.reasoning_words import reasoning_sentences, summary_of
 from tunix_rt.answers.steps import find_steps
 from tunix_rt.jobs.evaluation_spec import is_imported
 from tunix_rt.standalone.charts import interval_bar
+from tunix_rt.standalone.judge_views import calibration_view, judged_rows
 from tunix_rt.standalone.output import new_table
 from tunix_rt.standalone.views import (
     fields_table,
@@ -46,6 +47,8 @@ def evaluation_view(evaluation: evaluation_pb.Evaluation) -> RenderableType:
     if evaluation.status.state != job_pb.JOB_STATE_SUCCEEDED:
         return Group(title, _state_table(evaluation.status))
     result = evaluation.result
+    if result.HasField("calibration"):
+        return Group(title, calibration_view(result.calibration))
     parts: list[RenderableType] = [title, _figures(spec, result)]
     scores = score_table(result)
     if scores.row_count > 1:
@@ -151,6 +154,8 @@ def _figures(spec: evaluation_pb.EvaluationSpec, result: evaluation_pb.Evaluatio
         rows += _likelihood(result.likelihood)
     else:
         rows += _rates(spec, result)
+    if result.HasField("judged"):
+        rows += judged_rows(result.judged)
     rows.append(("speed", _speed(result)))
     if result.cached_count:
         rows.append(("from the cache", f"{result.cached_count} outputs"))

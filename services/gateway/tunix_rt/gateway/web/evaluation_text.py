@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tunix_rt.answers.reasoning_words import reasoning_sentences, summary_of
 from tunix_rt.answers.steps import find_steps
 from tunix_rt.gateway.web.text import number, outcome_word
+from tunix_rt.judges.words import calibration_rows, calibration_sentences, calibration_verdict
 from tunix_rt.v1 import evaluation_pb2
 
 LONGEST_STEP = 40  # characters; a step that ends so near a cut may go on behind it
@@ -178,6 +179,13 @@ def marked_output(item: evaluation_pb2.ItemScore) -> list[Part]:
     return [part for part in [*parts, Part(output[position:], "")] if part.text]
 
 
+def judge_words(item: evaluation_pb2.ItemScore) -> str:
+    """What the judge said of an output; empty where none has seen it."""
+    if not item.HasField("judge_score"):
+        return "no verdict of the judge" if item.judge_comment else ""
+    return f"judge: right with probability {item.judge_score:.2f}"
+
+
 def steps_text(item: evaluation_pb2.ItemScore) -> str:
     """How many steps of an output are true; empty for an output without steps."""
     if not item.step_count:
@@ -232,6 +240,10 @@ def _chart_point(point: evaluation_pb2.NamedScore, ks: Sequence[int]) -> ChartPo
 
 
 FILTERS = {
+    "calibration_rows": calibration_rows,
+    "calibration_verdict": calibration_verdict,
+    "calibration_sentences": calibration_sentences,
+    "judge_words": judge_words,
     "all_outcomes": all_outcomes,
     "likelihood_tiles": likelihood_tiles,
     "score_rows": score_rows,

@@ -114,11 +114,21 @@ def spec_text(spec: evaluation_pb2.EvaluationSpec) -> str:
     if spec.HasField("few_shot"):
         shots = spec.few_shot
         parts.append(f"{shots.count} examples from {shots.split}, seed {shots.seed}")
+    if spec.HasField("judge"):
+        parts.append(judge_text(spec.judge))
     if spec.answer_pattern:
         parts.append(f"answer pattern {spec.answer_pattern}")
     if spec.system_prompt:
         parts.append("with a system prompt")
     return " · ".join(part for part in parts if part)
+
+
+def judge_text(judge: evaluation_pb2.Judge) -> str:
+    """Who judges, in a few words."""
+    parts = ["judged by", judge.model, "at" if judge.model else "", subject_label(judge.subject)]
+    if judge.rubric:
+        parts.append("by a rubric of its own")
+    return " ".join(part for part in parts if part)
 
 
 def shown_output(output: str) -> str:

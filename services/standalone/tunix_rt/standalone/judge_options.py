@@ -1,0 +1,25 @@
+"""How a judge is named on the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tunix_rt.rpc.names import ENDPOINT, matches
+from tunix_rt.standalone.connection import Connection
+from tunix_rt.standalone.resources import subject_name
+from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
+
+JudgeOption = Annotated[str, typer.Option("--judge", help="A model version, a run, or endpoints/NAME.")]
+JudgeModelOption = Annotated[str, typer.Option("--judge-model", help="The model to ask for at an endpoint.")]
+RubricOption = Annotated[
+    str, typer.Option("--rubric", help="What a right output is. (default: an equivalent answer)")
+]
+
+
+def judge_message(connection: Connection, subject: str, model: str, rubric: str) -> evaluation_pb.Judge:
+    """The judge; names of endpoints stand for themselves. Raises InvalidArgument, NotFound."""
+    if not matches(subject, ENDPOINT):
+        subject = subject_name(connection, subject, "judge")
+    return evaluation_pb.Judge(subject=subject, model=model, rubric=rubric)
