@@ -33,6 +33,7 @@ FLAGS = [
 ]  # fmt: skip
 BASE = "models/smollm2-135m-instruct/versions/v1"
 ARITHMETIC, GOLDEN = "datasets/arithmetic", "datasets/golden-v2"
+TEXTS = "datasets/texts"
 SUCCEEDED, FAILED = job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED
 RUNNING, QUEUED = job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_QUEUED
 CORRECT, WRONG, NO_ANSWER, TRUNCATED = 1, 2, 3, 4
@@ -114,6 +115,8 @@ class LiteralRegistry(RegistryServiceServicer):
         return self.evaluations[request.name]
 
     async def ListItemScores(self, request, context):
+        if request.evaluation == "evaluations/lora-texts":
+            return pb2.ListItemScoresResponse(item_scores=scored_texts())
         return pb2.ListItemScoresResponse(item_scores=item_scores(request.evaluation))
 
     async def GetLeaderboard(self, request, context):
@@ -125,6 +128,7 @@ class LiteralRegistry(RegistryServiceServicer):
                 rank=place, subject=e.spec.subject, evaluation=e.name, score=e.result.score,
                 extracted_rate=e.result.extracted_rate, evaluation_count=1,
                 contaminated_count=2 if "lora" in e.name else 0,
+                likelihood=e.result.likelihood if e.result.HasField("likelihood") else None,
             )
             for place, e in enumerate(own, 1)
         ]  # fmt: skip
@@ -243,7 +247,7 @@ def all_evaluations() -> list[evaluation_pb2.Evaluation]:
         one_evaluation(f"{key}-{dataset.split('/')[1]}", subject, dataset, RIGHT[key])
         for dataset in (ARITHMETIC, GOLDEN)
         for key, subject in subjects.items()
-    ]
+    ] + [one_evaluation("lora-texts", "runs/lora", TEXTS, RIGHT["lora"])]
 
 
 def one_evaluation(name: str, subject: str, dataset: str, right: int) -> evaluation_pb2.Evaluation:
@@ -263,12 +267,29 @@ def one_evaluation(name: str, subject: str, dataset: str, right: int) -> evaluat
         extracted_rate=0.9, stopped_rate=0.97, truncated_rate=0.02, timed_out_rate=0.0125,
         tokens_per_second=164.2, items_per_second=2.31,
     )  # fmt: skip
+    if dataset == TEXTS:
+        measure_perplexity(spec, result)
     if name == "full-arithmetic":
         add_richer_results(spec, result)
     status = job_pb2.JobStatus(state=SUCCEEDED, attempt=1, progress=ITEMS, progress_total=ITEMS)
     return evaluation_pb2.Evaluation(
         name=f"evaluations/{name}", spec=spec, status=status, dataset_sha256=dataset, result=result
     )
+
+
+def measure_perplexity(spec: evaluation_pb2.EvaluationSpec, result: evaluation_pb2.EvaluationResult) -> None:
+    """Makes it one by perplexity, as the evaluator does."""
+    spec.method, spec.scorer = "perplexity", ""
+    spec.ClearField("decoding")
+    result.outcomes.Clear()
+    result.outcomes.scored = ITEMS
+    result.extracted_rate = result.stopped_rate = 0
+    result.likelihood.CopyFrom(
+        evaluation_pb2.Likelihood(
+            token_count=1200, byte_count=4100, log_likelihood=-1805.0, perplexity=4.5, perplexity_low=4.25,
+            perplexity_high=5.0, bits_per_byte=0.635,
+        )
+    )  # fmt: skip
 
 
 def share(right: int, count: int, method: str = "wilson") -> evaluation_pb2.Score:
@@ -305,6 +326,22 @@ def add_richer_results(spec: evaluation_pb2.EvaluationSpec, result: evaluation_p
             answer_follows_rate=0.91, repetition=0.021, median_tokens=44, right_for_wrong_reasons=3,
         )
     )  # fmt: skip
+
+
+def scored_texts() -> list[evaluation_pb2.ItemScore]:
+    """A text, and a question with choices."""
+    item = evaluation_pb2.ItemScore
+    text = item(
+        trace_id="text", prompt="Say it.", outcome=item.SCORED, score=0.25, log_likelihood=-13.86,
+        completion_tokens=10,
+    )  # fmt: skip
+    question = item(
+        trace_id="question", position=1, prompt="Which animal?", outcome=WRONG, expected_answer="cat",
+        extracted_answer="dog", rule="log-likelihood", log_likelihood=-2.5, completion_tokens=1,
+    )  # fmt: skip
+    question.choices.add(text="cat", log_likelihood=-2.5, token_count=1)
+    question.choices.add(text="dog", log_likelihood=-1.25, token_count=2)
+    return [text, question]
 
 
 def item_scores(evaluation: str) -> list[evaluation_pb2.ItemScore]:

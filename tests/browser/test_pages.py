@@ -95,6 +95,14 @@ async def locked_site():
             ["Only what measures the same as", "All of arithmetic", "full"],
         ),
         ("/evaluations/full-arithmetic", ["by <a", ">sums v1</a>", "2 items ask what another item asks."]),
+        ("/leaderboard?dataset=datasets/texts", ["perplexity · format", "Token probability", ">4.500<"]),
+        (
+            "/evaluations/lora-texts",
+            [
+                *("Token probability", "4.500 (4.250–5.000)", "0.6350", "1,200 tokens", "80 scored of 80"),
+                *("token probability <b>25.0 %</b>", "log-likelihood -13.86", "<b>dog</b>", "-1.250"),
+            ],
+        ),
         ("/evaluations/base-arithmetic", ["no answer", "What is 13 + 10 - 5?", "6 correct of 80"]),
     ],
 )
@@ -105,6 +113,12 @@ async def test_page_shows(site, path, texts):
     assert "script-src 'self'" in headers["content-security-policy"]
     assert "http://" not in body
     assert "https://" not in body
+
+
+async def test_a_perplexity_shows_nothing_that_only_outputs_have(site):
+    _, _, body = await get(site + "/evaluations/lora-texts")
+    absent = ["Answers found", "Stopped by itself", "greedy", "(empty)", "ended by"]
+    assert [text for text in absent if text in body] == []
 
 
 async def test_evaluation_without_richer_results_shows_no_empty_sections(site):

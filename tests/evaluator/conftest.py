@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import shutil
+import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from safetensors.numpy import load_file, save_file
 
 from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
 from tunix_rt.evaluator.server import Running, start
-from tunix_rt.evaluator.settings import Settings
+from tunix_rt.evaluator.settings import EndpointSettings, Settings
 from tunix_rt.lm.lora import add_lora, export_lora, lora_config, merge_lora
 from tunix_rt.lm.model_files import write_json
 from tunix_rt.lm.tiny import make_tiny_model
@@ -224,6 +227,77 @@ class Stack:
         return list((await self.registry.ListItemScores(request)).item_scores)
 
 
+class ChatServer:
+    """An OpenAI-compatible server; a test may queue replies, else the model's name says how it judges.
+
+    `honest` compares the last line of an output with the expected answer, `yes` accepts everything, and
+    prefers A, and `mumble` gives no verdict.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[dict[str, str], dict[str, Any]]] = []
+        self.replies: list[Callable[[BaseHTTPRequestHandler], None]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.requests.append(({**self.headers, "path": self.path}, body))
+                if outer.replies:
+                    outer.replies.pop(0)(self)
+                    return
+                text = outer.judge(body["model"], body["messages"][-1]["content"])
+                outer.send(self, 200, outer.completion(text))
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+                """Says nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @staticmethod
+    def completion(text: str, finish_reason: str = "stop") -> str:
+        choice = {"message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
+        return json.dumps({"choices": [choice]})
+
+    @staticmethod
+    def send(
+        handler: BaseHTTPRequestHandler, status: int, body: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        handler.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(body.encode()))}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(body.encode())
+
+    @staticmethod
+    def judge(model: str, request: str) -> str:
+        parts: dict[str, list[str]] = {}
+        title = ""
+        for line in request.splitlines():
+            if line.startswith("> "):
+                parts[title].append(line[2:])
+            else:
+                title = line
+                parts[title] = []
+        right = f"Answer: {parts['Expected answer:'][0]}"
+        pair = "Output A:" in parts
+        accepted = parts["Output A:" if pair else "Output:"][-1] == right or model == "yes"
+        words = ("A", "B") if pair else ("correct", "incorrect")
+        if model == "mumble":
+            return "Hm."
+        return f"I compared the answers.\nVerdict: {words[not accepted]}"
+
+
+@pytest.fixture(scope="session")
+def chat_server() -> Iterator[ChatServer]:
+    made = ChatServer()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
 @pytest.fixture(scope="session")
 def database(make_database: Callable[[], str]) -> str:
     return make_database()
@@ -231,7 +305,11 @@ def database(make_database: Callable[[], str]) -> str:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stack(
-    database: str, tiny_model: Path, compile_cache: Path, tmp_path_factory: pytest.TempPathFactory
+    database: str,
+    tiny_model: Path,
+    compile_cache: Path,
+    chat_server: ChatServer,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     blobs = (folder / "blobs").as_uri()
@@ -246,6 +324,7 @@ async def stack(
             compile_cache=compile_cache,
             worker_id="evaluator-0",
             lease_seconds=5,
+            endpoints={"chat": EndpointSettings(url=chat_server.url)},
         )
     )
     async with open_channel(address) as to_registry, open_channel(f"127.0.0.1:{running.port}") as channel:

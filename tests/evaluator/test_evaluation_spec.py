@@ -41,6 +41,7 @@ def test_defaults_are_filled_in() -> None:
         format="answer-line",
         scorer="exact-answer@2",
         samples=1,
+        method="generation",
     )
     examples = complete_spec(good(few_shot=FewShot(count=3))).few_shot
     assert examples == FewShot(count=3, split="train")
@@ -207,3 +208,80 @@ def test_answers_are_checked_one_by_one() -> None:
         "answers[1].finish_reason",
         "scorer",
     ]
+
+
+def test_a_method_without_generation_has_no_decoding_and_no_scorer() -> None:
+    spec = complete_spec(good(method="multiple-choice", decoding=Decoding()))
+    assert spec == EvaluationSpec(
+        subject="runs/r",
+        dataset="datasets/d",
+        split="test",
+        format="answer-line",
+        samples=1,
+        method="multiple-choice",
+        normalization="none",
+    )
+    assert complete_spec(spec) == spec
+    assert complete_spec(good(method="perplexity")).normalization == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        ("generation", ["normalization"]),
+        ("multiple-choice", ["answer_pattern", "decoding.max_tokens", "decoding.seed", "samples", "scorer"]),
+        (
+            "perplexity",
+            [
+                *("answer_pattern", "decoding.max_tokens", "decoding.seed", "few_shot", "normalization"),
+                *("samples", "scorer"),
+            ],
+        ),
+    ],
+)
+def test_settings_without_effect_are_refused_together(method: str, fields: list[str]) -> None:
+    spec = good(
+        method=method,
+        normalization="bytes",
+        decoding=Decoding(max_tokens=8, temperature=1 if method == "generation" else 0, seed=3),
+        samples=2,
+        answer_pattern="x",
+        scorer="exact-answer@2",
+        few_shot=FewShot(count=1),
+    )
+    with pytest.raises(InvalidArgument) as caught:
+        check_create(CreateEvaluationRequest(evaluation=Evaluation(spec=spec)))
+    found = set(bad_fields(caught))
+    assert found == {f"evaluation.spec.{field}" for field in fields}
+
+
+def test_unknown_methods_and_normalizations_are_refused() -> None:
+    spec = good(method="guessing", normalization="words")
+    with pytest.raises(InvalidArgument) as caught:
+        check_create(CreateEvaluationRequest(evaluation=Evaluation(spec=spec)))
+    assert "evaluation.spec.method" in bad_fields(caught)
+    assert "evaluation.spec.normalization" in bad_fields(caught)
+
+
+@pytest.mark.parametrize(
+    ("samples", "prompts", "temperature", "fault"),
+    [
+        (17, 1, 1.0, "must be in [1, 16]"),
+        (-1, 1, 1.0, "must be in [1, 16]"),
+        (2, 1, 0.0, "at temperature 0 all samples are the same"),
+        (16, 5, 1.0, "80 in all; at most 64 fit"),
+    ],
+)
+def test_samples_of_a_generation_have_limits(
+    samples: int, prompts: int, temperature: float, fault: str
+) -> None:
+    request = GenerateRequest(
+        subject="runs/r",
+        prompts=["2 + 2?"] * prompts,
+        samples=samples,
+        decoding=Decoding(temperature=temperature),
+    )
+    with pytest.raises(InvalidArgument) as caught:
+        check_generate(request)
+    assert bad_fields(caught) == ["samples"]
+    assert fault in caught.value.message

@@ -152,6 +152,7 @@ async def test_an_attempt_that_must_end_early_gives_its_job_back(
         stack.running.engine,
         stack.running.scorer,
         tmp_path / "work",
+        stack.running.judging,
     )
     spec = EvaluationSpec(subject=tiny, dataset=dataset.name)
     claimed = ClaimedJob(Job(name="evaluations/e", evaluation=spec), asyncio.Event())

@@ -142,3 +142,34 @@ async def test_answers_to_score_are_checked(stack: Any) -> None:
     failure = await stack.failure_of(stack.evaluator.ScoreAnswers(request))
     assert failure.code == grpc.StatusCode.INVALID_ARGUMENT
     assert failure.fields == ["answer_pattern", "answers", "format"]
+
+
+async def test_every_token_comes_with_its_log_probability(stack: Any, tiny: str) -> None:
+    request = GenerateRequest(subject=tiny, prompts=PROMPTS, decoding=SAMPLED, log_probabilities=True)
+    responses = [response async for response in stack.evaluator.Generate(request)]
+    for index in range(3):
+        mine = [response for response in responses if response.index == index]
+        tokens = [token for response in mine for token in response.tokens]
+        assert len(tokens) == mine[-1].completion_tokens
+        assert "".join(token.text for token in tokens) == "".join(response.text for response in mine)
+        assert all(token.log_probability < 0 for token in tokens)
+
+
+async def test_tokens_are_sent_only_when_asked_for(stack: Any, tiny: str) -> None:
+    request = GenerateRequest(subject=tiny, prompts=PROMPTS[:1], decoding=SAMPLED)
+    responses = [response async for response in stack.evaluator.Generate(request)]
+    assert not any(response.tokens for response in responses)
+
+
+async def test_samples_of_a_prompt_differ(stack: Any, tiny: str) -> None:
+    request = GenerateRequest(subject=tiny, prompts=PROMPTS[:2], decoding=SAMPLED, samples=3)
+    found: dict[tuple[int, int], str] = defaultdict(str)
+    ended = []
+    async for response in stack.evaluator.Generate(request):
+        found[response.index, response.sample] += response.text
+        if response.finish_reason:
+            ended.append((response.index, response.sample))
+    assert sorted(ended) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert len(set(found.values())) == 6
+    alone = await texts(stack, subject=tiny, prompts=PROMPTS[:1], decoding=SAMPLED)
+    assert alone[0] == found[0, 0]

@@ -318,6 +318,33 @@ class TestMatch:
         assert "`runs/tuned` has no succeeded evaluation on split `test`" in match.missing_reason
         assert match.evaluations[1] is None
 
+    def judged(self, name, *, may_rank):
+        made = evaluation(name, judge=evaluation_pb2.Judge(subject="models/j/versions/v1"))
+        made.spec.scorer = "judge@1"
+        made.result.judged.may_rank = may_rank
+        return made
+
+    def test_scores_of_a_judge_that_may_not_rank_do_not_count(self):
+        own = [[self.judged("b", may_rank=False)], [self.judged("t", may_rank=False)]]
+        match = match_evaluations([BASE, TUNED], own, dataset="", split="test")
+        assert match.evaluations == (None, None)
+        assert "judge that may not rank do not count" in match.missing_reason
+
+    def test_scores_of_a_judge_that_may_rank_are_compared(self):
+        own = [[self.judged("b", may_rank=True)], [self.judged("t", may_rank=True)]]
+        match = match_evaluations([BASE, TUNED], own, dataset="", split="test")
+        assert [e.name for e in match.evaluations] == ["evaluations/b", "evaluations/t"]
+
+    def test_a_judge_beside_the_scores_makes_no_difference(self):
+        beside = evaluation("t", judge=evaluation_pb2.Judge(subject="models/j/versions/v1"))
+        match = match_evaluations([BASE, TUNED], [[evaluation("b")], [beside]], dataset="", split="test")
+        assert match.missing_reason == ""
+
+    def test_calibrations_are_not_compared(self):
+        own = [[evaluation("b", method="judge-calibration")], [evaluation("t", method="judge-calibration")]]
+        match = match_evaluations([BASE, TUNED], own, dataset="", split="test")
+        assert match.evaluations == (None, None)
+
     def test_other_splits_do_not_count(self):
         match = match_evaluations(
             [BASE, TUNED],

@@ -133,3 +133,65 @@ def test_spec_names_all_that_makes_evaluations_comparable():
         r"repetition penalty 1.2, stops at '\n\n', seed 0 · 4 samples an item · "
         "3 examples from train, seed 5 · answer pattern = (.*)"
     )
+
+
+def measured() -> pb2.EvaluationResult:
+    return pb2.EvaluationResult(
+        score=score(0.25),
+        outcomes=pb2.OutcomeCounts(scored=78, failed=2),
+        likelihood=pb2.Likelihood(
+            token_count=1200,
+            byte_count=4100,
+            perplexity=4.5,
+            perplexity_low=4.25,
+            perplexity_high=5.0,
+            bits_per_byte=0.635,
+        ),
+    )
+
+
+def test_a_perplexity_stands_with_its_interval():
+    assert words.likelihood_tiles(measured()) == [
+        ("Perplexity", "4.500 (4.250–5.000)"),
+        ("Bits a byte", "0.6350"),
+        ("Reference text", "1,200 tokens, 4,100 bytes"),
+    ]
+    assert words.likelihood_tiles(pb2.EvaluationResult(score=score(0.5))) == []
+
+
+def test_the_score_of_scored_texts_is_no_share_of_right_ones():
+    assert words.score_rows(measured())[0].name == "Token probability"
+    assert words.all_outcomes(measured().outcomes) == 80
+
+
+def test_each_normalization_has_a_row():
+    result = pb2.EvaluationResult(score=score(0.5), normalizations=[named("none", 0.5), named("bytes", 0.6)])
+    assert [(row.name, row.note) for row in words.score_rows(result)][1:] == [
+        ("By none", "log-likelihood not divided"),
+        ("By bytes", "log-likelihood divided by the bytes of the choice"),
+    ]
+
+
+def test_a_spec_says_what_is_measured():
+    spec = pb2.EvaluationSpec(split="test", format="tags", method="multiple-choice", normalization="bytes")
+    assert text.spec_text(spec) == (
+        "split test · all items · multiple choice, log-likelihood by bytes · format tags"
+    )
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        (pb2.ItemScore(judge_score=0.25), "judge: right with probability 0.25"),
+        (pb2.ItemScore(judge_comment="Hm."), "no verdict of the judge"),
+        (pb2.ItemScore(), ""),
+    ],
+)
+def test_what_the_judge_said_of_an_output(item, said):
+    assert words.judge_words(item) == said
+
+
+def test_a_judge_is_part_of_the_spec_in_words():
+    judge = pb2.Judge(subject="endpoints/chat", model="gpt", rubric="Polite.")
+    said = text.spec_text(pb2.EvaluationSpec(split="test", scorer="judge@1", judge=judge))
+    assert "judged by gpt at chat by a rubric of its own" in said

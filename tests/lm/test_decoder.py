@@ -9,12 +9,15 @@ from flax import nnx
 from tunix_rt.lm.attention import causal_attention
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.model import Decoder, parameter_count
+from tunix_rt.lm.scoring import Continuation, TextScorer
 from tunix_rt.lm.weights import build_model
 
 REFERENCE = Path(__file__).parent / "reference" / "tiny_llama.npz"
 
 
-def test_logits_equal_transformers_for_grouped_heads_and_an_own_head() -> None:
+@pytest.fixture(scope="module")
+def reference() -> tuple[Decoder, np.ndarray, np.ndarray]:
+    """The model of transformers' reference numbers, its tokens and transformers' logits of them."""
     stored = np.load(REFERENCE)
     weights = {name.removeprefix("weight:"): stored[name] for name in stored.files if ":" in name}
     config = ModelConfig(
@@ -30,12 +33,32 @@ def test_logits_equal_transformers_for_grouped_heads_and_an_own_head() -> None:
         rms_norm_eps=1e-6,
         tie_word_embeddings=False,
     )
-    tokens = jnp.asarray(stored["ids"])[None]
+    return build_model(config, weights), stored["ids"], stored["logits"]
+
+
+def test_logits_equal_transformers_for_grouped_heads_and_an_own_head(reference) -> None:
+    model, ids, expected = reference
+    tokens = jnp.asarray(ids)[None]
     positions = jnp.arange(40, dtype=jnp.int32)[None]
-    model = build_model(config, weights)
     hidden = nnx.jit(Decoder.hidden)(model, tokens, positions, jnp.ones_like(tokens))
-    logits = model.logits(hidden)
-    np.testing.assert_allclose(logits, stored["logits"], atol=2e-4)
+    np.testing.assert_allclose(model.logits(hidden), expected, atol=2e-4)
+
+
+def test_log_likelihoods_equal_transformers(reference) -> None:
+    model, ids, logits = reference
+    tokens = tuple(ids.tolist())
+    expected = logits.astype(np.float64)
+    expected = expected - np.log(np.exp(expected).sum(axis=1, keepdims=True))
+    rest = [Continuation(tokens[:size], tokens[size:]) for size in (1, 7, 20, 39)]
+    choices = [Continuation(tokens[:20], (token,)) for token in range(50)]
+    scores = TextScorer(model).score([*rest, *choices])
+    for item, score in zip(rest, scores, strict=False):
+        size = len(item.context)
+        values = expected[np.arange(size - 1, 39), tokens[size:]]
+        np.testing.assert_allclose(score.log_probabilities, values, atol=1e-4, rtol=0)
+    values = [score.log_probabilities[0] for score in scores[4:]]
+    np.testing.assert_allclose(values, expected[19], atol=1e-4, rtol=0)
+    assert [score.greedy for score in scores[4:]].index(True) == expected[19].argmax()
 
 
 def test_attention_in_blocks_equals_the_plain_formula() -> None:

@@ -11,6 +11,7 @@ from tunix_rt.lm.generate import Generator
 from tunix_rt.lm.gguf_import import SMOLLM2_SHA256, import_gguf, smollm2_gguf_path
 from tunix_rt.lm.model import Decoder, parameter_count
 from tunix_rt.lm.render import render_prompt
+from tunix_rt.lm.scoring import Continuation, TextScorer
 from tunix_rt.lm.tokenizer import Tokenizer
 from tunix_rt.lm.weights import load_model, weights_digest
 
@@ -45,6 +46,23 @@ def test_cached_decoding_equals_the_full_forward_pass(
     assert tokenizer.decode(made.tokens).startswith("17 + 25 =")
     expected = full_logits(smollm2, prompt + list(made.tokens)).argmax(axis=1)[len(prompt) - 1 :]
     assert [*made.tokens, tokenizer.eos_ids[0]] == expected.tolist()
+
+
+@pytest.mark.timeout(120)
+def test_the_score_of_an_answer_is_the_sum_of_its_log_probabilities(
+    smollm2: Decoder, smollm2_directory: Path, full_logits
+) -> None:
+    tokenizer = Tokenizer.load(smollm2_directory)
+    context = render_prompt(tokenizer, QUESTION)
+    answers = ["17 + 25 = 42", "42", "The answer is 41."]
+    items = [Continuation(tuple(context), tuple(tokenizer.encode(answer))) for answer in answers]
+    scores = TextScorer(smollm2).score(items)
+    for item, score in zip(items, scores, strict=True):
+        logits = full_logits(smollm2, [*item.context, *item.tokens]).astype(np.float64)
+        logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        rows = range(len(context) - 1, len(context) - 1 + len(item.tokens))
+        expected = sum(logits[row, token] for row, token in zip(rows, item.tokens, strict=True))
+        assert sum(score.log_probabilities) == pytest.approx(expected, abs=1e-3)
 
 
 def test_size(smollm2: Decoder) -> None:

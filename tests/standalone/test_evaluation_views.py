@@ -158,3 +158,84 @@ def test_outputs_from_the_cache_are_counted_and_have_no_speed(rich_result: pb2.E
     lines = [line.split() for line in rendered(evaluation_view(evaluation(rich_result))).splitlines()]
     assert ["speed", "–"] in lines
     assert ["from", "the", "cache", "80", "outputs"] in lines
+
+    text = rendered(evaluation_view(evaluation(rich_result)))
+    assert "tokens/s" not in text
+    assert "80 outputs" in text
+
+
+def test_a_perplexity_is_shown_with_its_interval() -> None:
+    result = pb2.EvaluationResult(
+        score=score(0.25, 0.2, 0.3, "bca"),
+        outcomes=pb2.OutcomeCounts(scored=80),
+        likelihood=pb2.Likelihood(
+            perplexity=4.5, perplexity_low=4.25, perplexity_high=5.0, bits_per_byte=0.63, token_count=900
+        ),
+    )
+    made = evaluation(result)
+    made.spec.method = "perplexity"
+    text = rendered(evaluation_view(made))
+    for part in (
+        "token probability",
+        "80 scored",
+        "perplexity",
+        "4.5 [4.25, 5]",
+        "bits a byte",
+        "900 tokens",
+    ):
+        assert part in text
+    assert "answer found" not in text
+
+
+def test_the_choices_of_an_item_are_shown() -> None:
+    item = pb2.ItemScore(trace_id="q", outcome=KINDS.WRONG, extracted_answer="dog", log_likelihood=-2.0)
+    item.choices.add(text="dog", log_likelihood=-1.25)
+    item.choices.add(text="cat", log_likelihood=-2.0)
+    text = rendered(items_view([item]))
+    assert "-1.25  dog" in text
+    assert "-2.00  cat" in text
+
+
+def test_a_calibration_says_whether_its_judge_may_rank() -> None:
+    found = pb2.JudgeCalibration(
+        count=80,
+        agreement=score(0.6, 0.5, 0.7),
+        kappa=0.2,
+        kappa_low=0.05,
+        kappa_high=0.35,
+        sensitivity=score(0.9, 0.8, 0.95),
+        specificity=score(0.3, 0.2, 0.4),
+        self_consistency=score(0.8, 0.7, 0.9),
+        length_bias=-0.1,
+        undecided_count=2,
+        threshold=0.4,
+    )
+    text = rendered(evaluation_view(evaluation(pb2.EvaluationResult(calibration=found))))
+    assert "This judge may not rank: kappa 0.20 [0.05, 0.35]; its lower end must reach 0.40." in text
+    assert "90.0 % [80.0, 95.0]" in text
+    assert "by -10 points." in text
+    assert "2 of 80 outputs got no readable verdict." in text
+    assert "No pair was decided in both orders." in text
+    assert "Flips" not in text
+
+
+def test_a_judged_score_is_shown_with_its_correction() -> None:
+    judged = pb2.JudgedScore(
+        score=score(0.6, 0.5, 0.7), corrected=0.55, corrected_low=0.4, corrected_high=0.7, may_rank=True
+    )
+    text = rendered(
+        evaluation_view(evaluation(pb2.EvaluationResult(score=score(0.6, 0.5, 0.7), judged=judged)))
+    )
+    assert "60.0 % [50.0, 70.0] accepted" in text
+    assert "55.0 % [40.0, 70.0]" in text
+    assert "not ranked" not in text
+
+
+def test_why_a_judged_score_is_not_ranked_is_shown() -> None:
+    judged = pb2.JudgedScore(score=score(0.6, 0.5, 0.7), undecided_count=3, reason="It is not calibrated.")
+    text = rendered(
+        evaluation_view(evaluation(pb2.EvaluationResult(score=score(0.6, 0.5, 0.7), judged=judged)))
+    )
+    assert "3 without a verdict" in text
+    assert "It is not calibrated." in text
+    assert "corrected" not in text

@@ -230,3 +230,42 @@ def test_a_run_is_evaluated_by_a_task(command: Callable, model: str, dataset: st
     by_task, plain = run["spec"]["evaluate_after"]
     assert (by_task["task"], by_task["format"]) == ("tasks/after/versions/v1", "answer-line")
     assert (plain["format"], plain.get("task")) == ("tags", None)
+
+
+def test_choices_and_perplexity_need_no_decoding(command: Callable, model: str) -> None:
+    made = command("datasets", "create", "choices", "--generator", "choices-eval@1", "--json").json
+    chosen = command(
+        "evaluate",
+        model,
+        "--dataset",
+        made["name"],
+        "--method",
+        "multiple-choice",
+        "--normalization",
+        "bytes",
+    )
+    assert "of 240 items (wilson)" in chosen.out
+    assert "uniform-choice" in chosen.out
+    assert "by characters" in chosen.out
+    measured = command("evaluate", model, "--dataset", made["name"], "--method", "perplexity", "--json").json
+    assert measured["result"]["outcomes"] == {"scored": "240"}
+    board = command("leaderboard", "choices").out
+    assert "Perplexity" in board
+    refused = command(
+        *("evaluate", model, "--dataset", "choices", "--method", "perplexity", "--max-tokens", "8", "--json")
+    )
+    assert [each["field"] for each in refused.error["violations"]] == ["evaluation.spec.decoding.max_tokens"]
+
+
+def test_tokens_come_with_their_log_probabilities(command: Callable, model: str) -> None:
+    answer = command(
+        *("generate", model, "What is 2 + 2?", "--max-tokens", "3", "--log-probabilities", "--json")
+    )
+    tokens = [token for line in answer.out.splitlines() for token in json.loads(line).get("tokens", [])]
+    assert len(tokens) == 3
+    assert all(token["log_probability"] < 0 for token in tokens)
+    several = command(
+        *("generate", model, "What is 2 + 2?", "--max-tokens", "3", "--temperature", "1", "--samples", "2")
+    )
+    assert "sample 1" in several.out
+    assert "sample 2" in several.out

@@ -28,7 +28,7 @@ CHILDREN = (
     "tunix_rt.evaluator.scheduler",
     "tunix_rt.evaluator.formula_worker",
 )
-PURE = ("tunix_rt.traces", "tunix_rt.answers", "tunix_rt.stats")
+PURE = ("tunix_rt.traces", "tunix_rt.answers", "tunix_rt.stats", "tunix_rt.judges")
 PURE_FORBIDDEN = {"grpc", "psycopg", "minio", "time", "datetime", "os", "random", "secrets", "uuid", "jax"}
 ONLY_HERE = {
     "psycopg": "tunix_rt.registry.database",

@@ -11,6 +11,7 @@ import pytest
 
 from tunix_rt.answers.equivalence import equivalent
 from tunix_rt.answers.extract import last_number
+from tunix_rt.traces.choices import item_choices
 from tunix_rt.traces.dataset_sources import EVAL_SETS, build, default_size
 from tunix_rt.traces.questions import LEVELS, exact_text
 from tunix_rt.traces.set_check import check_set
@@ -18,6 +19,7 @@ from tunix_rt.traces.trace import Trace, TraceError, canonical_json
 
 NAMES = sorted(EVAL_SETS)
 DIGESTS = {
+    "choices-eval@1": "d8042b4b79f5675c6616c481a2998817b351e9fb96c6e10b952ec314f6d7d78b",
     "arithmetic-eval@1": "e1f663f7b38888b2db2a640c0cfc122f9dadcc41fade29a544ae6821bc401d21",
     "edge-cases-eval@1": "077c5da7d51ffedff8e1251db867457b9c59ea8aa1e5fdcaff940b7ed7595696",
     "formatting-eval@1": "1a2ed05cb33d06f4d146193ceda1b4974a17ff9a0af0fe55c32796ab7eeba707",
@@ -89,6 +91,17 @@ def test_stories_come_with_their_steps_and_the_last_one_is_the_answer() -> None:
     for item in build("multistep-eval@1", 42, 240):
         assert 2 <= len(item.steps) <= 5
         assert item.steps[-1].content.rsplit("= ", 1)[1] == item.final_answer
+
+
+def test_one_choice_of_four_is_right_at_changing_places() -> None:
+    places: Counter[int] = Counter()
+    for item in build("choices-eval@1", 42, 240):
+        choices = item_choices(item)
+        right = [equivalent(text, item.final_answer, item.answer_type) for text in choices.texts]
+        assert len(choices.texts) == 4
+        assert [place for place, is_right in enumerate(right) if is_right] == [choices.expected], item.prompt
+        places[choices.expected] += 1
+    assert places == {0: 60, 1: 60, 2: 60, 3: 60}
 
 
 def test_a_copied_quantity_is_no_conversion() -> None:

@@ -7,6 +7,15 @@ from collections.abc import Iterator
 
 from tunix_rt.answers.pattern import check_pattern
 from tunix_rt.answers.score import SCORER
+from tunix_rt.jobs.judge_spec import (
+    CALIBRATION_METHOD,
+    JUDGES,
+    is_calibration,
+    judging_violations,
+    no_calibration_violations,
+)
+from tunix_rt.judges.requests import JUDGE_SCORER
+from tunix_rt.lm.layout import WEIGHT_TYPES
 from tunix_rt.rpc.errors import Violation
 from tunix_rt.rpc.names import (
     DATASET,
@@ -19,6 +28,7 @@ from tunix_rt.rpc.names import (
     check_id,
     matches,
 )
+from tunix_rt.traces.choices import NORMALIZATIONS
 from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS, QUESTION, template_faults
 from tunix_rt.v1.evaluation_pb2 import Decoding, EvaluationSpec, FewShot
 
@@ -35,6 +45,9 @@ MAX_REPETITION_PENALTY = 10
 SUBJECTS = (MODEL_VERSION, RUN)
 EVALUATED = (*SUBJECTS, PREDICTOR)
 NOT_OF_TASKS = ("subject", "allow_contamination", "predictions", "task")
+GENERATION, MULTIPLE_CHOICE, PERPLEXITY = ("generation", "multiple-choice", "perplexity")
+METHODS = (GENERATION, MULTIPLE_CHOICE, PERPLEXITY, CALIBRATION_METHOD)
+FLOAT32 = WEIGHT_TYPES[0]
 
 
 def complete_evaluation(spec: EvaluationSpec) -> EvaluationSpec:
@@ -43,10 +56,17 @@ def complete_evaluation(spec: EvaluationSpec) -> EvaluationSpec:
     made.CopyFrom(spec)
     made.split = spec.split or DEFAULT_SPLIT
     made.format = spec.format or DEFAULT_FORMAT
-    made.scorer = spec.scorer or SCORER
     made.samples = spec.samples or 1
     made.prompt_template = "" if spec.prompt_template == QUESTION else spec.prompt_template
-    made.decoding.CopyFrom(complete_decoding(spec.decoding))
+    made.weight_type = spec.weight_type or FLOAT32
+    made.method = spec.method or GENERATION
+    if made.method in (MULTIPLE_CHOICE, PERPLEXITY):
+        made.ClearField("decoding")
+    else:
+        made.scorer = spec.scorer or SCORER
+        made.decoding.CopyFrom(complete_decoding(spec.decoding))
+    if made.method == MULTIPLE_CHOICE:
+        made.normalization = spec.normalization or NORMALIZATIONS[0]
     if spec.HasField("few_shot"):
         made.few_shot.split = spec.few_shot.split or DEFAULT_EXAMPLE_SPLIT
     return made
@@ -64,7 +84,7 @@ def complete_decoding(decoding: Decoding) -> Decoding:
 
 def evaluation_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
     """What is wrong with a spec whose subject and dataset are given; `field` is its path."""
-    yield from _some(check_any(spec.subject, EVALUATED, f"{field}.subject"))
+    yield from _some(check_any(spec.subject, subject_patterns(spec), f"{field}.subject"))
     if spec.dataset or not spec.task:
         yield from _some(check(spec.dataset, DATASET, f"{field}.dataset"))
     if spec.task:
@@ -86,6 +106,11 @@ def is_imported(spec: EvaluationSpec) -> bool:
     return matches(spec.subject, PREDICTOR)
 
 
+def subject_patterns(spec: EvaluationSpec) -> tuple[str, ...]:
+    """The forms of name that the subject may have: a calibration's is a judge."""
+    return JUDGES if is_calibration(spec) else EVALUATED
+
+
 def follow_up_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
     """What is wrong with a spec in `evaluate_after`: its subject is the run, its dataset may be the run's."""
     if spec.subject:
@@ -99,7 +124,8 @@ def follow_up_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation
     if spec.predictions:
         yield Violation(f"{field}.predictions", "is output only; leave it out.")
     yield from _shared_violations(spec, field)
-    yield from unused_settings(spec.decoding, f"{field}.decoding")
+    yield from no_calibration_violations(spec, field)
+    yield from unused_decoding(spec, f"{field}.decoding")
 
 
 def task_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
@@ -110,7 +136,8 @@ def task_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
             yield Violation(f"{field}.{name}", text)
     yield from _some(check(spec.dataset, DATASET, f"{field}.dataset"))
     yield from _shared_violations(spec, field)
-    yield from unused_settings(spec.decoding, f"{field}.decoding")
+    yield from no_calibration_violations(spec, field)
+    yield from unused_decoding(spec, f"{field}.decoding")
 
 
 def decoding_violations(decoding: Decoding, field: str) -> Iterator[Violation]:
@@ -126,7 +153,7 @@ def decoding_violations(decoding: Decoding, field: str) -> Iterator[Violation]:
         yield Violation(f"{field}.top_k", text)
     if not (math.isfinite(decoding.top_p) and 0 <= decoding.top_p <= 1):
         yield Violation(f"{field}.top_p", f"is {decoding.top_p:g}; it must be in (0, 1], or 0 for 1.")
-    yield from _seed_violations(decoding.seed, f"{field}.seed")
+    yield from seed_violations(decoding.seed, f"{field}.seed")
     if not (math.isfinite(decoding.min_p) and 0 <= decoding.min_p <= 1):
         yield Violation(f"{field}.min_p", f"is {decoding.min_p:g}; it must be in [0, 1], where 0 is off.")
     penalty = decoding.repetition_penalty
@@ -156,6 +183,12 @@ def unused_settings(decoding: Decoding, field: str) -> Iterator[Violation]:
         yield Violation(f"{field}.{name}", text)
 
 
+def unused_decoding(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
+    """As `unused_settings`; with a method that does not generate, every setting is refused elsewhere."""
+    if spec.method not in (MULTIPLE_CHOICE, PERPLEXITY):
+        yield from unused_settings(spec.decoding, field)
+
+
 def choice_violations(value: str, known: tuple[str, ...], field: str) -> Iterator[Violation]:
     """What is wrong with a name that must be one of those known, or empty."""
     if value and value not in known:
@@ -174,13 +207,14 @@ def _shared_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
     yield from decoding_violations(spec.decoding, f"{field}.decoding")
     yield from choice_violations(spec.format, FORMATS, f"{field}.format")
     yield from system_prompt_violations(spec.system_prompt, f"{field}.system_prompt")
-    yield from choice_violations(spec.scorer, (SCORER,), f"{field}.scorer")
+    yield from choice_violations(spec.scorer, (SCORER, JUDGE_SCORER), f"{field}.scorer")
+    yield from judging_violations(spec, field)
     if spec.limit < 0:
         yield Violation(f"{field}.limit", f"is {spec.limit}; it must be positive, or 0 for all items.")
     if not 0 <= spec.samples <= MAX_SAMPLES:
         text = f"is {spec.samples}; it must be in [1, {MAX_SAMPLES}], or 0 for 1."
         yield Violation(f"{field}.samples", text)
-    elif spec.samples > 1 and spec.decoding.temperature == 0:
+    elif spec.samples > 1 and spec.decoding.temperature == 0 and not is_calibration(spec):
         text = f"is {spec.samples}, but at temperature 0 all samples are the same. Set a temperature."
         yield Violation(f"{field}.samples", text)
     if spec.answer_pattern and (fault := check_pattern(spec.answer_pattern)):
@@ -188,8 +222,29 @@ def _shared_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
     if spec.prompt_template:
         for fault in template_faults(spec.prompt_template):
             yield Violation(f"{field}.prompt_template", fault)
+    yield from choice_violations(spec.method, METHODS, f"{field}.method")
+    yield from choice_violations(spec.normalization, NORMALIZATIONS, f"{field}.normalization")
+    yield from choice_violations(spec.weight_type, WEIGHT_TYPES, f"{field}.weight_type")
+    yield from _idle_violations(spec, field)
     if spec.HasField("few_shot"):
         yield from _few_shot_violations(spec.few_shot, spec.split or DEFAULT_SPLIT, f"{field}.few_shot")
+
+
+def _idle_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
+    """The settings that would have no effect with the method."""
+    method = spec.method or GENERATION
+    idle: dict[str, bool] = {}
+    if method != MULTIPLE_CHOICE:
+        idle["normalization"] = bool(spec.normalization)
+    if method in (MULTIPLE_CHOICE, PERPLEXITY):
+        idle |= {f"decoding.{setting.name}": True for setting, _ in spec.decoding.ListFields()}
+        idle["samples"] = spec.samples > 1
+        idle["answer_pattern"] = bool(spec.answer_pattern)
+        idle["scorer"] = bool(spec.scorer)
+    if method == PERPLEXITY:
+        idle["few_shot"] = spec.HasField("few_shot")
+    for name in (name for name, given in idle.items() if given):
+        yield Violation(f"{field}.{name}", f"is set, but has no effect with method `{method}`; leave it out.")
 
 
 def _few_shot_violations(few_shot: FewShot, evaluated: str, field: str) -> Iterator[Violation]:
@@ -200,10 +255,11 @@ def _few_shot_violations(few_shot: FewShot, evaluated: str, field: str) -> Itera
     if split == evaluated:
         text = f"is `{split[:80]}`, the split that is evaluated; draw the examples from another one."
         yield Violation(f"{field}.split", text)
-    yield from _seed_violations(few_shot.seed, f"{field}.seed")
+    yield from seed_violations(few_shot.seed, f"{field}.seed")
 
 
-def _seed_violations(seed: int, field: str) -> Iterator[Violation]:
+def seed_violations(seed: int, field: str) -> Iterator[Violation]:
+    """What is wrong with a seed."""
     if not 0 <= seed < 2**31:
         yield Violation(field, f"is {seed}; it must be in [0, 2147483647].")
 

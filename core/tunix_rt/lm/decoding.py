@@ -31,7 +31,8 @@ BATCH_SIZES = (1, 8, 32)
 _STOP_SLOTS = 4  # stop ids come in this many, so that their number rarely changes a program
 
 
-_Read = tuple[Packed, list[KeysValues], jax.Array, jax.Array]  # prompts, and what `prefill` made of them
+# prompts, and what `prefill` made of them
+_Read = tuple[Packed, list[KeysValues], jax.Array, jax.Array, jax.Array | None]
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,14 @@ class Progress:
     """New tokens of a request, the stop token left out.
 
     `finish_reason` is "" while it runs, then "stop" (a stop token came) or "length" (max_new_tokens).
+    `log_probabilities` are natural logarithms under the model's own distribution, before any sampling
+    setting; empty unless the request asked for them.
     """
 
     handle: int
     tokens: tuple[int, ...]
     finish_reason: str
+    log_probabilities: tuple[float, ...] = ()
 
 
 @dataclass
@@ -51,6 +55,7 @@ class _Running:
     handle: int
     length: int
     left: int
+    with_values: bool
 
 
 def smallest_batch_bytes(config: ModelConfig) -> int:
@@ -156,17 +161,25 @@ class BatchDecoder:
         if not self.running:
             return []
         self._fit(rows=self.running, length=max(self._needs()))
-        self._rows, made = decode_segment(
-            self._graph, self._state, self._rows, self._eos_array, steps=self._steps
+        with_values = any(row is not None and row.with_values for row in self._running)
+        self._rows, made, values = decode_segment(
+            self._graph,
+            self._state,
+            self._rows,
+            self._eos_array,
+            steps=self._steps,
+            with_values=with_values,
         )
         return [
-            self._advance(slot, [token for token in tokens if token != NO_TOKEN])
-            for slot, tokens in enumerate(np.asarray(made).tolist())
+            self._advance(slot, [token for token in tokens if token != NO_TOKEN], numbers)
+            for slot, (tokens, numbers) in enumerate(_by_row(made, values))
             if self._running[slot] is not None
         ]
 
     def warm_up(self, longest: int) -> None:
         """Compile every program that requests of at most `longest` tokens can need, outputs included.
+
+        Log-probabilities apart: their programs are compiled when they are first asked for.
 
         What is computed is next to nothing: one prompt of each packed length, and no step. Raises
         ValueError while a request runs.
@@ -194,8 +207,13 @@ class BatchDecoder:
         for each in read:
             self._admit(each)
         self._rows = self._rows._replace(active=self._rows.active.at[0].set(False))
-        self._rows, _ = decode_segment(
-            self._graph, self._state, self._rows, self._eos_array, steps=self._steps
+        self._rows, *_ = decode_segment(
+            self._graph,
+            self._state,
+            self._rows,
+            self._eos_array,
+            steps=self._steps,
+            with_values=False,
         )
 
     def cancel(self, handle: int) -> None:
@@ -208,25 +226,34 @@ class BatchDecoder:
     def _prefill_group(self, layout: Layout, group: Sequence[Request]) -> list[Progress]:
         vacant = [slot for slot, row in enumerate(self._running) if row is None]
         slots = vacant[: len(group)]
-        first = self._admit(self._read(layout, group, slots))
+        with_values = any(request.log_probabilities for request in group)
+        first, values = self._admit(self._read(layout, group, slots, with_values=with_values))
         progress = []
-        for slot, request, token in zip(slots, group, np.asarray(first).tolist(), strict=False):
+        columns = np.asarray(first)[:, None], None if values is None else np.asarray(values)[:, None]
+        for slot, request, (tokens, numbers) in zip(slots, group, _by_row(*columns), strict=False):
             self._handles += 1
-            self._running[slot] = _Running(self._handles, len(request.prompt), request.max_new_tokens)
-            progress.append(self._advance(slot, [token]))
+            self._running[slot] = _Running(
+                self._handles, len(request.prompt), request.max_new_tokens, request.log_probabilities
+            )
+            progress.append(self._advance(slot, tokens, numbers))
         return progress
 
-    def _read(self, layout: Layout, group: Sequence[Request], slots: Sequence[int]) -> _Read:
+    def _read(
+        self, layout: Layout, group: Sequence[Request], slots: Sequence[int], *, with_values: bool = False
+    ) -> _Read:
         packed = pack(layout, group, slots, most=self._batch_sizes[-1])
-        return packed, *prefill(self._graph, self._state, packed)
+        return packed, *prefill(self._graph, self._state, packed, with_values=with_values)
 
-    def _admit(self, read: _Read) -> jax.Array:
-        """Put prompts that have been read into their rows; returns the first token of each."""
-        packed, fresh, first, seen = read
+    def _admit(self, read: _Read) -> tuple[jax.Array, jax.Array | None]:
+        """Put prompts that have been read into their rows; returns the first token of each.
+
+        Also the log-probabilities of these, where `read` has them.
+        """
+        packed, fresh, first, seen, values = read
         self._rows = admit(self._rows, packed, fresh, first, seen, self._eos_array)
-        return first
+        return first, values
 
-    def _advance(self, slot: int, tokens: list[int]) -> Progress:
+    def _advance(self, slot: int, tokens: list[int], values: list[float]) -> Progress:
         """Note a row's new tokens; free the row where they end it."""
         row = self._running[slot]
         assert row is not None
@@ -236,7 +263,8 @@ class BatchDecoder:
         reason = "stop" if stopped else "length" if row.left <= 0 else ""
         if reason:
             self._running[slot] = None
-        return Progress(row.handle, tuple(tokens[:-1] if stopped else tokens), reason)
+        kept = tuple(tokens[:-1] if stopped else tokens)
+        return Progress(row.handle, kept, reason, tuple(values[: len(kept)]) if row.with_values else ())
 
     def _needs(self) -> list[int]:
         """How many places each running request needs until the end of the next segment."""
@@ -258,3 +286,12 @@ class BatchDecoder:
     def _shape(self, rows: int, length: int) -> Shape:
         """The smallest batch size and capacity for `rows` requests of `length` tokens."""
         return next(size for size in self._batch_sizes if size >= rows), capacity_for(length)
+
+
+def _by_row(
+    tokens: jax.Array | np.ndarray, values: jax.Array | np.ndarray | None
+) -> list[tuple[list[int], list[float]]]:
+    """The tokens of each row, with their log-probabilities where there are any."""
+    rows: list[list[int]] = np.asarray(tokens).tolist()
+    numbers: list[list[float]] = [[]] * len(rows) if values is None else np.asarray(values).tolist()
+    return list(zip(rows, numbers, strict=True))

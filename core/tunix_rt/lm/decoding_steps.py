@@ -9,7 +9,7 @@ from flax import nnx
 
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.model import Decoder, KeysValues
-from tunix_rt.lm.sampling import Draws, penalise, pick_tokens
+from tunix_rt.lm.sampling import Draws, log_probabilities, penalise, pick_tokens
 
 NO_TOKEN = -1
 
@@ -33,7 +33,7 @@ class Rows(NamedTuple):
     seen: jax.Array
 
 
-Carry = tuple[jax.Array, Rows, jax.Array]
+Carry = tuple[jax.Array, Rows, jax.Array, jax.Array | None]
 
 
 class Packed(NamedTuple):
@@ -84,11 +84,14 @@ def rows_bytes(config: ModelConfig, rows: int, capacity: int) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 
-@partial(jax.jit, static_argnames=("graph",))
-def prefill(graph: Any, state: Any, packed: Packed) -> tuple[list[KeysValues], jax.Array, jax.Array]:
+@partial(jax.jit, static_argnames=("graph", "with_values"))
+def prefill(
+    graph: Any, state: Any, packed: Packed, *, with_values: bool = False
+) -> tuple[list[KeysValues], jax.Array, jax.Array, jax.Array | None]:
     """Read new prompts: each layer's keys and values (1, length, …), first tokens, and tokens seen.
 
-    One packed sequence, and no batch: the program depends on the packed length alone.
+    With `with_values` also the log-probabilities of the first tokens. One packed sequence, and no
+    batch: the program depends on the packed length alone.
     """
     model: Decoder = nnx.merge(graph, state)
     hidden, fresh = model.hidden_and_cache(packed.tokens, packed.positions, packed.segments, packed.after)
@@ -97,9 +100,10 @@ def prefill(graph: Any, state: Any, packed: Packed) -> tuple[list[KeysValues], j
     prompts, vocabulary = logits.shape
     stands = jnp.zeros((2 * prompts + 1, vocabulary), bool).at[packed.segments[0], packed.tokens[0]].set(True)
     seen = stands[packed.own] | stands[packed.shared]
-    logits = penalise(logits, seen, packed.draws.repetition_penalty)
-    first = pick_tokens(logits, packed.draws, jnp.zeros_like(packed.slots))
-    return fresh, first, seen.at[jnp.arange(prompts), first].set(True)
+    penalised = penalise(logits, seen, packed.draws.repetition_penalty)
+    first = pick_tokens(penalised, packed.draws, jnp.zeros_like(packed.slots))
+    values = log_probabilities(logits, first) if with_values else None
+    return fresh, first, seen.at[jnp.arange(prompts), first].set(True), values
 
 
 @partial(jax.jit, donate_argnames=("rows",))
@@ -130,26 +134,31 @@ def admit(
     )
 
 
-@partial(jax.jit, static_argnames=("graph", "steps"), donate_argnames=("rows",))
+@partial(jax.jit, static_argnames=("graph", "steps", "with_values"), donate_argnames=("rows",))
 def decode_segment(
-    graph: Any, state: Any, rows: Rows, eos: jax.Array, *, steps: int
-) -> tuple[Rows, jax.Array]:
+    graph: Any, state: Any, rows: Rows, eos: jax.Array, *, steps: int, with_values: bool = False
+) -> tuple[Rows, jax.Array, jax.Array | None]:
     """Up to `steps` tokens for every active row, fewer where all rows end before.
 
     Returns the batch and the tokens (rows, steps), NO_TOKEN where a row made none; a row's stop token
-    is among its tokens.
+    is among its tokens. With `with_values` also the tokens' log-probabilities before any sampling
+    setting (rows, steps).
     """
     model: Decoder = nnx.merge(graph, state)
 
     def unfinished(carry: Carry) -> jax.Array:
-        step, rows, _ = carry
+        step, rows, *_ = carry
         return (step < steps) & jnp.any(rows.active)
 
     def advance(carry: Carry) -> Carry:
-        step, rows, made = carry
+        step, rows, made, values = carry
         hidden, cache = model.next_hidden(rows.last, rows.lengths, rows.cache)
-        logits = penalise(model.logits(hidden), rows.seen, rows.draws.repetition_penalty)
+        plain = model.logits(hidden)
+        logits = penalise(plain, rows.seen, rows.draws.repetition_penalty)
         tokens = pick_tokens(logits, rows.draws, rows.made)
+        if values is not None:
+            new = log_probabilities(plain, tokens)[:, None]
+            values = jax.lax.dynamic_update_slice(values, new, (0, step))
         every, nowhere = jnp.arange(tokens.shape[0]), jnp.int32(logits.shape[1])
         seen = rows.seen.at[every, jnp.where(rows.active, tokens, nowhere)].set(True, mode="drop")
         tokens = jnp.where(rows.active, tokens, NO_TOKEN)
@@ -165,11 +174,12 @@ def decode_segment(
             draws=rows.draws,
             seen=seen,
         )
-        return step + 1, rows, jax.lax.dynamic_update_slice(made, tokens[:, None], (0, step))
+        return step + 1, rows, jax.lax.dynamic_update_slice(made, tokens[:, None], (0, step)), values
 
     blank = jnp.full((rows.last.shape[0], steps), NO_TOKEN, jnp.int32)
-    _, rows, made = jax.lax.while_loop(unfinished, advance, (jnp.int32(0), rows, blank))
-    return rows, made
+    none = jnp.zeros(blank.shape, jnp.float32) if with_values else None
+    _, rows, made, values = jax.lax.while_loop(unfinished, advance, (jnp.int32(0), rows, blank, none))
+    return rows, made, values
 
 
 @partial(jax.jit, static_argnames=("capacity",))

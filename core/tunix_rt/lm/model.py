@@ -103,11 +103,18 @@ class Decoder(nnx.Module):
         self.head: nnx.Param[jax.Array] | None = nnx.data(head)
 
     def hidden(
-        self, tokens: jax.Array, positions: jax.Array, segments: jax.Array, *, remat: bool = False
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        segments: jax.Array,
+        *,
+        after: jax.Array | None = None,
+        remat: bool = False,
     ) -> jax.Array:
         """Final normalised states (B * T, hidden) of tokens (B, T).
 
-        A token sees earlier tokens of its own segment only; segment 0 is padding.
+        A token sees earlier tokens of its own segment only and, with `after` (B, T), those of the
+        segment named there; segment 0 is padding.
         With `remat`, a layer's inner values are computed again in the backward pass.
         """
         x, table = self._start(tokens, positions)
@@ -115,7 +122,7 @@ class Decoder(nnx.Module):
         if remat:
             step = nnx.remat(_layer_states, static_argnums=(4,))
         for layer in self.layers:
-            x = step(layer, x, table, segments, tokens.shape)
+            x = step(layer, x, table, segments, tokens.shape, after)
         return self.norm(x)
 
     def hidden_and_cache(
@@ -182,10 +189,15 @@ class Decoder(nnx.Module):
 
 
 def _layer_states(
-    layer: Layer, x: jax.Array, table: Table, segments: jax.Array, shape: tuple[int, ...]
+    layer: Layer,
+    x: jax.Array,
+    table: Table,
+    segments: jax.Array,
+    shape: tuple[int, ...],
+    after: jax.Array | None,
 ) -> jax.Array:
     q, k, v = layer.project(x, table, shape)
-    return layer.finish(x, causal_attention(q, k, v, segments=segments))
+    return layer.finish(x, causal_attention(q, k, v, segments=segments, after=after))
 
 
 def _normal(rngs: nnx.Rngs | None, shape: tuple[int, int]) -> Any:

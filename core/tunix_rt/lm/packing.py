@@ -19,13 +19,17 @@ _NOWHERE = 1 << 30  # a row that no batch has
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt to continue; (sampling.seed, item, sample) fix its random draws."""
+    """A prompt to continue; (sampling.seed, item, sample) fix its random draws.
+
+    With `log_probabilities`, its tokens come with them.
+    """
 
     prompt: Sequence[int]
     max_new_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
     item: int = 0
     sample: int = 0
+    log_probabilities: bool = False
 
 
 class _Laid(NamedTuple):

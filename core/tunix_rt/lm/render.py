@@ -10,6 +10,22 @@ def render_prompt(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -
     return tokenizer.chat(messages, add_generation_prompt=True)
 
 
+def split_answer(tokenizer: Tokenizer, prefix: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Tokens of an answer whose beginning is given, parted before the first token of the continuation.
+
+    The answer is tokenised whole, as in training. It is parted where its tokens begin to differ from
+    those of the prefix without its trailing spaces: as in lm-evaluation-harness (`_encode_pair`), these
+    and a token that spans the border belong to the continuation.
+    """
+    if not continuation:
+        return tokenizer.encode(prefix), []
+    whole = tokenizer.encode(prefix + continuation)
+    given = tokenizer.encode(prefix.rstrip())
+    pairs = zip(given, whole, strict=False)
+    border = next((place for place, (one, other) in enumerate(pairs) if one != other), len(given))
+    return whole[:border], whole[border:]
+
+
 def render_example(
     tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]], completion: str
 ) -> tuple[list[int], list[float]]:

@@ -87,6 +87,12 @@ def pick_tokens(logits: jax.Array, draws: Draws, places: jax.Array) -> jax.Array
     return chosen
 
 
+def log_probabilities(logits: jax.Array, tokens: jax.Array) -> jax.Array:
+    """The natural logarithm of each token's probability; logits (rows, vocabulary), tokens (rows,)."""
+    chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+    return chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
 def restrict(logits: jax.Array, top_k: jax.Array, top_p: jax.Array) -> jax.Array:
     """Logits (rows, vocabulary) with -inf outside each row's top_k, then outside its top_p.
 

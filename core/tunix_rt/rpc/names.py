@@ -21,6 +21,7 @@ MODEL_VERSION = "models/{model}/versions/{version}"
 PREDICTOR = "predictors/{predictor}"
 TASK = "tasks/{task}"
 TASK_VERSION = "tasks/{task}/versions/{version}"
+ENDPOINT = "endpoints/{endpoint}"
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -8,6 +8,7 @@ from functools import partial
 from tunix_rt.traces.arithmetic import ARITHMETIC, arithmetic_traces
 from tunix_rt.traces.arithmetic_config import arithmetic_config
 from tunix_rt.traces.eval_arithmetic import ARITHMETIC_EVAL
+from tunix_rt.traces.eval_choices import CHOICES_EVAL
 from tunix_rt.traces.eval_edge_cases import EDGE_CASES_EVAL
 from tunix_rt.traces.eval_formatting import FORMATTING_EVAL
 from tunix_rt.traces.eval_multistep import MULTISTEP_EVAL
@@ -18,7 +19,14 @@ from tunix_rt.traces.trace import Trace, TraceError, Violation
 
 EVAL_SETS = {
     each.name: each
-    for each in (ARITHMETIC_EVAL, MULTISTEP_EVAL, UNITS_EVAL, FORMATTING_EVAL, EDGE_CASES_EVAL)
+    for each in (
+        ARITHMETIC_EVAL,
+        MULTISTEP_EVAL,
+        UNITS_EVAL,
+        FORMATTING_EVAL,
+        EDGE_CASES_EVAL,
+        CHOICES_EVAL,
+    )
 }
 _DEFAULT_SIZE = 100
 

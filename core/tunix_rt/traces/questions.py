@@ -21,7 +21,8 @@ _TRIES = 2_000  # before a maker counts as exhausted
 class Question:
     """A question with its answer. `proved` says whether a second computation has confirmed it.
 
-    An `expression` that gives the answer is computed too, and its operations become the steps.
+    An `expression` that gives the answer is computed too, and its operations become the steps. The
+    answer is one of the `choices`, where there are any.
     """
 
     prompt: str
@@ -30,6 +31,7 @@ class Question:
     proved: bool
     aliases: tuple[str, ...] = ()
     expression: str = ""
+    choices: tuple[str, ...] = ()
 
 
 Maker = Callable[[Draws, int], Question]  # the int is the level, from 0
@@ -66,13 +68,15 @@ def eval_set_traces(made: EvalSet, seed: int, size: int, config: Mapping[str, ob
         section, category, maker = made.makers[index % len(made.makers)]
         level = index // len(made.makers) % len(LEVELS)
         question = _new_question(maker, draws, level, seen)
-        meta = {
+        meta: dict[str, object] = {
             "section": section,
             "category": category,
             "difficulty": LEVELS[level],
             "source_dataset": made.name,
             "source_index": index,
         }
+        if question.choices:
+            meta["choices"] = _turned(question, index)
         traces.append(_trace(f"{made.name.replace('@', '-v')}-{index:03}", question, meta))
     return traces
 
@@ -92,6 +96,12 @@ def exact_text(value: Fraction) -> str:
 def number_type(value: Fraction) -> str:
     """The answer type of an exact number that is written as a decimal."""
     return "integer" if value.denominator == 1 else "decimal"
+
+
+def _turned(question: Question, index: int) -> list[str]:
+    """The choices, turned so that each place is the right one equally often."""
+    shift = question.choices.index(question.answer) - index % len(question.choices)
+    return [*question.choices[shift:], *question.choices[:shift]]
 
 
 def _trace(name: str, question: Question, meta: dict[str, object]) -> Trace:

@@ -1,4 +1,4 @@
-"""The engine process: keeps models in memory and generates for all requests at once.
+"""The engine process: keeps models in memory, and generates and scores texts for all requests at once.
 
     python -m tunix_rt.evaluator.engine
 
@@ -31,6 +31,7 @@ from tunix_rt.evaluator.messages import (
     Load,
     Loaded,
     Ready,
+    ScoreTexts,
     decode_command,
     encode,
 )
@@ -71,7 +72,7 @@ class Engine:
             self._try(command)
 
     def round(self) -> None:
-        """One segment of decoding for each model that has work, then the commands that waited."""
+        """A segment of decoding and a pack of texts for each model with work, then what waited."""
         for model in self._residents.working():
             for event in model.round():
                 self._send(event)
@@ -79,13 +80,13 @@ class Engine:
         for command in waiting:
             self.do(command)
 
-    def _try(self, command: Load | Generate) -> None:
+    def _try(self, command: Load | Generate | ScoreTexts) -> None:
         try:
             if isinstance(command, Load):
                 seconds = self._residents.load(command)
                 self._send(Loaded(command.request, seconds))
             else:
-                self._generate(command)
+                self._add(command)
         except NoRoomError:
             self._deferred.append(command)
         except TooLargeError as error:
@@ -94,8 +95,10 @@ class Engine:
             self._residents.cancel(command.request)  # what it has sent before
             self._send(Failed(command.request, "MODEL_INVALID", str(error)))
 
-    def _generate(self, command: Generate) -> None:
-        for event in self._residents.get(command.digest).add(command):
+    def _add(self, command: Generate | ScoreTexts) -> None:
+        model = self._residents.get(command.digest)
+        events = model.add(command) if isinstance(command, Generate) else model.add_texts(command)
+        for event in events:
             self._send(event)
 
 

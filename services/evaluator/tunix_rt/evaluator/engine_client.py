@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunix_rt.evaluator.chunks import chunks
-from tunix_rt.evaluator.engine_process import EngineProcess, ItemEvent
+from tunix_rt.evaluator.engine_process import EngineProcess, ItemEvent, TextEvent
 from tunix_rt.evaluator.messages import (
     Cancel,
     Decoding,
@@ -21,6 +22,10 @@ from tunix_rt.evaluator.messages import (
     ItemFailed,
     Load,
     Loaded,
+    ScoreTexts,
+    Text,
+    TextScored,
+    TextToScore,
 )
 from tunix_rt.rpc.errors import ApiError, FailedPrecondition, Internal, Reason
 from tunix_rt.rpc.telemetry import get_logger
@@ -58,7 +63,7 @@ class EngineModel:
 
 
 class EngineClient:
-    """Generates with an engine process, which it starts with the first request and after a crash.
+    """Generates and scores texts with an engine process, started with the first request and after a crash.
 
     `environment` is added to that of this process. An engine that says nothing for `silence_seconds`
     while it has work is killed. Use it from the main thread's event loop: the engine dies with the
@@ -87,28 +92,60 @@ class EngineClient:
         decoding: Decoding,
         stream: bool,
         reuse: bool = False,
+        log_probabilities: bool = False,
     ) -> AsyncGenerator[ItemEvent]:
         """Yields what becomes of the items, last Finished; with `stream`, also text as it appears.
 
         The items are read a part at a time, the next part while the engine still has one before it. With
-        `reuse`, outputs come from the engine's cache where it has them, and are kept there.
+        `reuse`, outputs come from the engine's cache where it has them, and are kept there, those with
+        log-probabilities apart.
         Closing the generator stops the items in the engine. Raises FailedPrecondition, reason
         MODEL_INVALID, and Unavailable, reason ENGINE_FAILED, if the engine ends.
         """
+        request = self._next_request()
+        commands = (
+            Generate(request, model.name, part, decoding, stream, reuse, more, log_probabilities)
+            for part, more in chunks(items)
+        )
+        async with aclosing(self._answers(model, request, commands)) as events:
+            async for event in events:
+                assert not isinstance(event, TextScored)
+                yield event
+
+    async def score_texts(
+        self, model: EngineModel, items: Sequence[TextToScore]
+    ) -> AsyncGenerator[TextEvent]:
+        """Yields how probable each text is, in any order, last Finished; closing and errors as `generate`.
+
+        Neighbouring texts after the same messages share one reading of them.
+        """
+        request = self._next_request()
+        command = ScoreTexts(request, model.name, tuple(items))
+        async with aclosing(self._answers(model, request, iter((command,)))) as events:
+            async for event in events:
+                assert not isinstance(event, Text | ItemDone)
+                yield event
+
+    def _next_request(self) -> str:
+        return f"r{next(self._numbers)}"
+
+    async def _answers(
+        self, model: EngineModel, request: str, commands: Iterator[Generate | ScoreTexts]
+    ) -> AsyncGenerator[ItemEvent | TextScored]:
+        """Loads the model, gives the commands of the request one by one, and yields its events."""
         process = await self._running()
-        request = f"r{next(self._numbers)}"
         events = process.open(request)
         try:
             process.send(model.load(request))
-            parts, more, open_items = chunks(items), True, 0
-            part: tuple[Item, ...] = ()
+            more, open_items, size = True, 0, 0
             while True:
-                while more and open_items <= len(part):
-                    part, more = next(parts)
-                    open_items += len(part)
-                    process.send(Generate(request, model.name, part, decoding, stream, reuse, more))
+                while more and open_items <= size:
+                    command = next(commands)
+                    size, more = len(command.items), isinstance(command, Generate) and command.more
+                    open_items += size
+                    process.send(command)
                 event = await events.get()
-                open_items -= isinstance(event, ItemDone | ItemFailed)
+                open_items -= isinstance(event, ItemDone | TextScored | ItemFailed)
                 if isinstance(event, ApiError):
                     raise event
                 if isinstance(event, Failed):

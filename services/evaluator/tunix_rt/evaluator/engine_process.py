@@ -21,6 +21,7 @@ from tunix_rt.evaluator.messages import (
     Loaded,
     Ready,
     Text,
+    TextScored,
     decode_event,
     encode,
 )
@@ -34,6 +35,8 @@ _LINE_BYTES = 64 * 1024 * 1024
 _TAIL_LINES = 20
 
 ItemEvent = Text | ItemDone | ItemFailed | Finished
+TextEvent = TextScored | ItemFailed | Finished
+RequestEvents = asyncio.Queue[ItemEvent | TextScored | Loaded | Failed | ApiError]
 
 
 class EngineProcess:
@@ -43,7 +46,7 @@ class EngineProcess:
         self._process = process
         self._silence = silence
         self._heard = time.monotonic()
-        self._requests: dict[str, asyncio.Queue[ItemEvent | Loaded | Failed | ApiError]] = {}
+        self._requests: dict[str, RequestEvents] = {}
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._killed_for = ""
         self.ended = False
@@ -75,9 +78,9 @@ class EngineProcess:
         """How many requests have not ended."""
         return len(self._requests)
 
-    def open(self, request: str) -> asyncio.Queue[ItemEvent | Loaded | Failed | ApiError]:
+    def open(self, request: str) -> RequestEvents:
         """The queue of a new request's events."""
-        events: asyncio.Queue[ItemEvent | Loaded | Failed | ApiError] = asyncio.Queue()
+        events: RequestEvents = asyncio.Queue()
         if not self._requests:
             self._heard = time.monotonic()
         self._requests[request] = events

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tunix_rt.blobs.blobs import Blobs, fetch_file, store_file
-from tunix_rt.evaluator.engine_client import EngineClient, EngineModel
-from tunix_rt.evaluator.imported import imported_outputs, imported_subject, place_of
-from tunix_rt.evaluator.messages import Finished, Item, ItemDone, ItemFailed
+from tunix_rt.evaluator.engine_client import EngineClient
+from tunix_rt.evaluator.evaluation_task import Scores, Task
+from tunix_rt.evaluator.generation import generate_items
+from tunix_rt.evaluator.imported import imported_subject, score_imported
+from tunix_rt.evaluator.judge_jobs import JudgeJobs
+from tunix_rt.evaluator.judged import add_judged
 from tunix_rt.evaluator.recorder import Recorder
-from tunix_rt.evaluator.results import failed_item, predictions_jsonl, scored_item
+from tunix_rt.evaluator.results import predictions_jsonl
 from tunix_rt.evaluator.scorer import Scorer
-from tunix_rt.evaluator.spec import complete_spec, engine_decoding
+from tunix_rt.evaluator.spec import complete_spec
 from tunix_rt.evaluator.subjects import (
     DatasetStore,
     contaminated_count,
@@ -30,52 +32,36 @@ from tunix_rt.evaluator.subjects import (
     stored_scores,
 )
 from tunix_rt.evaluator.summary import summarise
-from tunix_rt.jobs.evaluation_spec import DEFAULT_EXAMPLE_SPLIT, is_imported
+from tunix_rt.evaluator.text_evaluation import score_items
+from tunix_rt.jobs.evaluation_spec import (
+    DEFAULT_EXAMPLE_SPLIT,
+    GENERATION,
+    MULTIPLE_CHOICE,
+    PERPLEXITY,
+    is_imported,
+)
+from tunix_rt.jobs.judge_spec import is_calibration
 from tunix_rt.jobs.models import Subject, resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store, persist
 from tunix_rt.jobs.worker import ClaimedJob
 from tunix_rt.rpc.errors import FailedPrecondition, Reason
 from tunix_rt.rpc.telemetry import get_logger
-from tunix_rt.traces.few_shot import ExamplePool, few_shot_messages
+from tunix_rt.traces.few_shot import ExamplePool
 from tunix_rt.traces.trace import Trace
 from tunix_rt.v1 import job_service_pb2 as pb
 from tunix_rt.v1.artifact_pb2 import Artifact, File
 from tunix_rt.v1.dataset_pb2 import Dataset
 from tunix_rt.v1.evaluation_pb2 import EvaluationResult, EvaluationSpec, ItemScore
 
+_NEEDS = {
+    GENERATION: "a prompt and `decoding.max_tokens` together must fit the model's context, and an item "
+    "needs an answer.",
+    MULTIPLE_CHOICE: "an item needs 2 to 26 texts in `meta.choices`, of which its answer names one, and a "
+    "prompt with a choice must fit the model's context.",
+    PERPLEXITY: "a prompt with the item's completion must fit the model's context, and an item needs a "
+    "completion or an answer.",
+}
 T = TypeVar("T")
-_BATCH = 100  # outputs that are scored between two looks at the recorder
-Place = tuple[int, int]  # the position of an item in the split, and the number of the sample
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What is to be generated: every sample of these items, perhaps with examples before the question."""
-
-    spec: EvaluationSpec
-    traces: Sequence[Trace]
-    pool: ExamplePool | None
-
-    @property
-    def size(self) -> int:
-        """How many outputs there are in all."""
-        return len(self.traces) * self.spec.samples
-
-    def places(self) -> Iterator[Place]:
-        """All places, the longest questions first, so that prompts of one length run side by side."""
-        for at in sorted(range(len(self.traces)), key=lambda at: -len(self.traces[at].prompt)):
-            for sample in range(self.spec.samples):
-                yield at, sample
-
-    def messages(self, trace: Trace) -> tuple[Mapping[str, str], ...]:
-        """The chat messages of an item. Raises ValueError for one that cannot be asked or scored."""
-        spec, examples = self.spec, self.spec.few_shot
-        if not trace.final_answer:
-            raise ValueError("there is no answer to score by")
-        drawn = self.pool.draw(trace, examples.count, seed=examples.seed) if self.pool else ()
-        return tuple(
-            few_shot_messages(trace.prompt, drawn, spec.format, spec.system_prompt, spec.prompt_template)
-        )
 
 
 @dataclass(frozen=True)
@@ -88,6 +74,7 @@ class Evaluator:
     engine: EngineClient
     scorer: Scorer
     work: Path
+    judging: JudgeJobs
 
     async def handle(self, claimed: ClaimedJob) -> pb.FinishJobRequest:
         """The outcome of an attempt: the result, or that it was cancelled or given back.
@@ -107,6 +94,8 @@ class Evaluator:
     async def _evaluate(self, claimed: ClaimedJob) -> EvaluationResult:
         spec = complete_spec(claimed.job.evaluation, "spec")
         datasets = DatasetStore(self.registry, self.blobs, work=self.work)
+        if is_calibration(spec):
+            return await self.judging.calibrate(claimed, spec, datasets)
         subject = await self._subject(claimed, spec)
         dataset = await self._patiently(claimed, lambda: datasets.get(spec.dataset))
         require_split(dataset, spec.split)
@@ -117,13 +106,16 @@ class Evaluator:
         if not found.clean and not spec.allow_contamination:
             refuse_contamination(found, spec.subject)
         claimed.weights_digest = subject.digest
-        task = _Task(spec, traces, await self._pool(claimed, spec, dataset, datasets))
+        judge, calibration = await self.judging.open(claimed, spec, subject)
+        task = Task(spec, traces, await self._pool(claimed, spec, dataset, datasets))
         claimed.progress_total = task.size
         scores, rate = await self._scores(claimed, task, subject)
-        _require_some(scores)
+        if judge:
+            scores = await self.judging.judge(claimed, spec, judge, scores, traces)
+        _require_some(scores, spec)
         await self._store_predictions(claimed, scores)
         train = await self._baseline_traces(claimed, spec, dataset, datasets)
-        return await asyncio.to_thread(
+        result = await asyncio.to_thread(
             summarise,
             scores,
             traces,
@@ -133,6 +125,9 @@ class Evaluator:
             contaminated_count=contaminated_count(found),
             scorer=self.scorer,
         )
+        if judge:
+            add_judged(result, scores, spec, calibration)
+        return result
 
     async def _subject(self, claimed: ClaimedJob, spec: EvaluationSpec) -> Subject:
         if is_imported(spec):
@@ -157,72 +152,40 @@ class Evaluator:
         return await self._patiently(claimed, lambda: datasets.traces(dataset, DEFAULT_EXAMPLE_SPLIT))
 
     async def _scores(
-        self, claimed: ClaimedJob, task: _Task, subject: Subject
+        self, claimed: ClaimedJob, task: Task, subject: Subject
     ) -> tuple[list[ItemScore], float]:
         """The score of every output, and the tokens a second of those generated now."""
         known = await self._patiently(claimed, lambda: stored_scores(self.registry, claimed.name))
-        scores = {(item.position, item.sample): item for item in known}
-        claimed.progress = len(scores)
+        claimed.progress = len(known)
         get_logger().info(
             "evaluating",
             items=len(task.traces),
             samples=task.spec.samples,
-            stored=len(scores),
+            stored=len(known),
             weights=subject.digest,
         )
         rate = 0.0
         async with Recorder(self.jobs, claimed) as recorder:
+            of_place = {(item.position, item.sample): item for item in known}
+            scores = Scores(task, self.scorer, recorder, of_place)
             if is_imported(task.spec):
-                await self._import(claimed, task, recorder, scores)
-            items = _items(task, recorder, scores)
+                await self._import(claimed, scores)
+            items = scores.missing_items()
             first = next(items, None)
             if first:
-                model = await self._patiently(claimed, lambda: engine_model(self.blobs, subject, self.work))
-                rate = await self._generate(model, chain((first,), items), task, recorder, scores)
-        return [scores[place] for place in sorted(scores)], rate
+                model = await self._patiently(
+                    claimed,
+                    lambda: engine_model(self.blobs, subject, self.work, task.spec.weight_type or "float32"),
+                )
+                work = generate_items if task.spec.method == GENERATION else score_items
+                rate = await work(self.engine, model, chain((first,), items), scores=scores)
+        return [of_place[place] for place in sorted(of_place)], rate
 
-    async def _generate(
-        self,
-        model: EngineModel,
-        items: Iterable[Item],
-        task: _Task,
-        recorder: Recorder,
-        scores: dict[Place, ItemScore],
-    ) -> float:
-        rate = 0.0
-        decoding = engine_decoding(task.spec.decoding)
-        outputs = self.engine.generate(model, items, decoding=decoding, stream=False, reuse=True)
-        async with aclosing(outputs) as events:
-            async for event in events:
-                if isinstance(event, ItemDone | ItemFailed):
-                    score = await asyncio.to_thread(
-                        _score, task.traces[event.item], event, task.spec, self.scorer
-                    )
-                    scores[event.item, event.sample] = score
-                    recorder.add(score)
-                elif isinstance(event, Finished):
-                    rate = _rate(event)
-                recorder.check()
-        return rate
-
-    async def _import(
-        self,
-        claimed: ClaimedJob,
-        task: _Task,
-        recorder: Recorder,
-        scores: dict[Place, ItemScore],
-    ) -> None:
-        """Scores the missing ones of the outputs that were made elsewhere."""
-        known, digest = frozenset(scores), task.spec.predictions
+    async def _import(self, claimed: ClaimedJob, scores: Scores) -> None:
         with tempfile.TemporaryDirectory(dir=self.work) as folder:
-            path = Path(folder) / "predictions.jsonl"
+            path, digest = Path(folder) / "predictions.jsonl", scores.task.spec.predictions
             await self._patiently(claimed, lambda: in_store(fetch_file, self.blobs, digest, path))
-            outputs = (each for each in imported_outputs(path, task.traces) if place_of(each) not in known)
-            while batch := await asyncio.to_thread(_score_some, outputs, task, self.scorer):
-                for score in batch:
-                    scores[score.position, score.sample] = score
-                    recorder.add(score)
-                recorder.check()
+            await score_imported(path, scores)
 
     async def _store_predictions(self, claimed: ClaimedJob, scores: Sequence[ItemScore]) -> None:
         """Stores every output as an artifact of the evaluation."""
@@ -244,65 +207,14 @@ class Evaluator:
         return await persist(call, claimed.name, until=claimed.lease_lost)
 
 
-def _items(task: _Task, recorder: Recorder, scores: dict[Place, ItemScore]) -> Iterator[Item]:
-    """The items for the engine, made one after the other as they are asked for.
-
-    Those that cannot be asked or scored are recorded as failed.
-    """
-    missing = (place for place in task.places() if place not in scores)
-    for position, samples in groupby(missing, key=lambda place: place[0]):
-        trace = task.traces[position]
-        try:
-            messages = task.messages(trace)
-        except ValueError as error:
-            for place in samples:
-                scores[place] = _failed(trace, place, str(error))
-                recorder.add(scores[place])
-            continue
-        for _, sample in samples:
-            yield Item(position, messages=messages, sample=sample)
-
-
-def _rate(finished: Finished) -> float:
-    """Tokens a second, 0 if none was measured."""
-    get_logger().info(
-        "generated",
-        measured_tokens=finished.measured_tokens,
-        measured_seconds=round(finished.measured_seconds, 3),
-        compilations=finished.compilations,
-    )
-    return finished.measured_tokens / finished.measured_seconds if finished.measured_tokens else 0.0
-
-
-def _score_some(outputs: Iterator[ItemDone | ItemFailed], task: _Task, scorer: Scorer) -> list[ItemScore]:
-    """The scores of the next outputs; empty after the last."""
-    return [_score(task.traces[each.item], each, task.spec, scorer) for each in islice(outputs, _BATCH)]
-
-
-def _score(trace: Trace, event: ItemDone | ItemFailed, spec: EvaluationSpec, scorer: Scorer) -> ItemScore:
-    place = (event.item, event.sample)
-    if isinstance(event, ItemFailed):
-        return _failed(trace, place, event.message)
-    try:
-        return scored_item(trace, event, spec, scorer)
-    except ValueError as error:  # an answer type or a text that the scorer refuses
-        return _failed(trace, place, f"cannot be scored: {error}")
-
-
-def _failed(trace: Trace, place: Place, why: str) -> ItemScore:
-    position, sample = place
-    get_logger().warning("item failed", item=trace.id, position=position, sample=sample, error=why)
-    return failed_item(trace, position, sample)
-
-
-def _require_some(scores: Sequence[ItemScore]) -> None:
+def _require_some(scores: Sequence[ItemScore], spec: EvaluationSpec) -> None:
     """Raises FailedPrecondition, reason LIMIT_EXCEEDED, if no item at all could be generated and scored."""
     if all(score.outcome == ItemScore.FAILED for score in scores):
         count = len({score.trace_id for score in scores})
+        needs = _NEEDS.get(spec.method, _NEEDS[GENERATION])
         raise FailedPrecondition(
             Reason.LIMIT_EXCEEDED,
-            f"None of the {count} items could be generated and scored: a prompt and "
-            "`decoding.max_tokens` together must fit the model's context, and an item needs an answer. "
+            f"None of the {count} items could be generated and scored: {needs} "
             "The evaluator's log names the fault of each.",
             {"count": count},
         )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
+from tunix_rt.evaluator.evaluation_task import Scores
 from tunix_rt.evaluator.messages import ItemDone, ItemFailed
 from tunix_rt.jobs.models import Subject
 from tunix_rt.traces.predictions import Prediction, parse_prediction
 from tunix_rt.traces.trace import Trace
-from tunix_rt.v1.evaluation_pb2 import EvaluationSpec
+from tunix_rt.v1.evaluation_pb2 import EvaluationSpec, ItemScore
+
+_BATCH = 100  # outputs that are scored between two looks at the recorder
 
 
 def imported_subject(spec: EvaluationSpec) -> Subject:
@@ -31,9 +36,19 @@ def imported_outputs(path: Path, traces: Sequence[Trace]) -> Iterator[ItemDone |
             yield _event(prediction, position, has_answer=bool(traces[position].final_answer))
 
 
-def place_of(event: ItemDone | ItemFailed) -> tuple[int, int]:
-    """The position of the item in the split, and the number of the sample."""
-    return event.item, event.sample
+async def score_imported(path: Path, scores: Scores) -> None:
+    """Scores the missing ones of the outputs in a stored file."""
+    known = frozenset(scores.known)
+    every = imported_outputs(path, scores.task.traces)
+    outputs = (each for each in every if (each.item, each.sample) not in known)
+    while batch := await asyncio.to_thread(_score_some, outputs, scores):
+        for score in batch:
+            scores.add(score)
+
+
+def _score_some(outputs: Iterator[ItemDone | ItemFailed], scores: Scores) -> list[ItemScore]:
+    """The scores of the next outputs; empty after the last."""
+    return [scores.of(each) for each in islice(outputs, _BATCH)]
 
 
 def _event(prediction: Prediction, position: int, *, has_answer: bool) -> ItemDone | ItemFailed:

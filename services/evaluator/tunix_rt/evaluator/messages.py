@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,10 @@ class Load:
 class Generate:
     """To the engine: continue the items with a model that `Load` has named.
 
-    With `stream`, text is sent as it appears, else only with the end of an item. With `reuse`, outputs
-    are taken from the engine's cache and kept there. With `more`, another Generate of the same request
-    follows; they differ in their items alone.
+    With `stream`, text is sent as it appears, else only with the end of an item; with
+    `log_probabilities`, the tokens too. With `reuse`, outputs without these are taken from the engine's
+    cache and kept there. With `more`, another Generate of the same request follows; they differ in
+    their items alone.
     """
 
     request: str
@@ -73,6 +74,31 @@ class Generate:
     stream: bool = False
     reuse: bool = False
     more: bool = False
+    log_probabilities: bool = False
+
+
+@dataclass(frozen=True)
+class TextToScore:
+    """A text whose probability after a prompt of chat messages is wanted.
+
+    `prefix` is the beginning of the answer, which is given and not scored. `number` and `sample` name
+    the text among the items of its request.
+    """
+
+    number: int
+    messages: tuple[Mapping[str, str], ...]
+    continuation: str
+    sample: int = 0
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class ScoreTexts:
+    """To the engine: score the texts with a model that `Load` has named; equal prompts are read once."""
+
+    request: str
+    digest: str
+    items: tuple[TextToScore, ...]
 
 
 @dataclass(frozen=True)
@@ -104,23 +130,33 @@ class Loaded:
 
 
 @dataclass(frozen=True)
+class Token:
+    """A token that was generated, and its natural log-probability before any sampling setting."""
+
+    id: int
+    text: str
+    log_probability: float
+
+
+@dataclass(frozen=True)
 class Text:
-    """From the engine: new text of an item, and the tokens that it has in all."""
+    """From the engine: new text of an item, the number of its tokens in all, and the new ones if wanted."""
 
     request: str
     item: int
     text: str
     completion_tokens: int
     sample: int = 0
+    tokens: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True)
 class ItemDone:
     """From the engine: an item has ended with `stop` (a stop token or text) or `length`.
 
-    `text` is what no `Text` has carried. The latency runs from the item's start in the engine to its
-    last token; the stop token is not counted, the tokens of a stop text are. A `cached` output was made
-    earlier, and so were its counts and latency.
+    `text` and `tokens` are what no `Text` has carried. The latency runs from the item's start in the
+    engine to its last token; the stop token is not counted, the tokens of a stop text are. A `cached`
+    output was made earlier, and so were its counts and latency.
     """
 
     request: str
@@ -132,11 +168,30 @@ class ItemDone:
     latency_seconds: float
     sample: int = 0
     cached: bool = False
+    tokens: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True)
+class TextScored:
+    """From the engine: how probable a text of `ScoreTexts` is, without a stop token after it.
+
+    `log_likelihood` is the sum of `log_probabilities`, one natural logarithm for each of its
+    `token_count` tokens; `greedy` tells whether greedy decoding would write these tokens.
+    """
+
+    request: str
+    item: int
+    sample: int
+    log_likelihood: float
+    token_count: int
+    greedy: bool
+    log_probabilities: tuple[float, ...]
+    prompt_tokens: int
 
 
 @dataclass(frozen=True)
 class ItemFailed:
-    """From the engine: an item that this model cannot continue, such as a prompt that is too long."""
+    """From the engine: an item that this model cannot do, such as a prompt that is too long."""
 
     request: str
     item: int
@@ -172,12 +227,9 @@ class Failed:
     figures: Mapping[str, int] = field(default_factory=dict)
 
 
-Command = Load | Generate | Cancel
-Event = Ready | Alive | Loaded | Text | ItemDone | ItemFailed | Finished | Failed
-_KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind
-    for kind in (Load, Generate, Cancel, Ready, Alive, Loaded, Text, ItemDone, ItemFailed, Finished, Failed)
-}
+Command = Load | Generate | ScoreTexts | Cancel
+Event = Ready | Alive | Loaded | Text | ItemDone | TextScored | ItemFailed | Finished | Failed
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*get_args(Command), *get_args(Event))}
 
 
 def encode(message: Command | Event) -> bytes:
@@ -189,7 +241,7 @@ def encode(message: Command | Event) -> bytes:
 def decode_command(line: bytes) -> Command:
     """The command in a line. Raises ValueError if it holds none."""
     message = _decode(line)
-    if not isinstance(message, Load | Generate | Cancel):
+    if not isinstance(message, Command):
         raise ValueError(f"{type(message).__name__} is no command")
     return message
 
@@ -197,7 +249,7 @@ def decode_command(line: bytes) -> Command:
 def decode_event(line: bytes) -> Event:
     """The event in a line. Raises ValueError if it holds none."""
     message = _decode(line)
-    if isinstance(message, Load | Generate | Cancel):
+    if isinstance(message, Command):
         raise ValueError(f"{type(message).__name__} is no event")
     return message
 
@@ -210,6 +262,12 @@ def _decode(line: bytes) -> Command | Event:
             decoding = record["decoding"]
             record["decoding"] = Decoding(**{**decoding, "stop": tuple(decoding["stop"])})
             record["items"] = tuple(_item(each) for each in record["items"])
+        elif kind is ScoreTexts:
+            record["items"] = tuple(_text(each) for each in record["items"])
+        elif kind in (Text, ItemDone):
+            record["tokens"] = tuple(Token(**each) for each in record["tokens"])
+        elif kind is TextScored:
+            record["log_probabilities"] = tuple(record["log_probabilities"])
         if set(record) != {each.name for each in fields(kind)}:
             raise ValueError("fields are missing or unknown")
         message: Command | Event = kind(**record)
@@ -220,3 +278,7 @@ def _decode(line: bytes) -> Command | Event:
 
 def _item(record: Mapping[str, Any]) -> Item:
     return Item(record["number"], tuple(record["messages"]), tuple(record["tokens"]), record["sample"])
+
+
+def _text(record: Mapping[str, Any]) -> TextToScore:
+    return TextToScore(**{**record, "messages": tuple(record["messages"])})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -10,15 +11,29 @@ import jax
 
 from tunix_rt.evaluator.compilations import Compilations
 from tunix_rt.evaluator.memory import NoRoomError, size_text
-from tunix_rt.evaluator.messages import Decoding, Event, Finished, Generate, Item, ItemDone, ItemFailed, Text
+from tunix_rt.evaluator.messages import (
+    Decoding,
+    Event,
+    Finished,
+    Generate,
+    Item,
+    ItemDone,
+    ItemFailed,
+    ScoreTexts,
+    Text,
+    Token,
+)
 from tunix_rt.evaluator.output_cache import Output, OutputCache, output_key
 from tunix_rt.evaluator.scheduler import Prompt, Scheduler
 from tunix_rt.evaluator.stop_texts import StoppedText, ends_in_reasoning
+from tunix_rt.evaluator.text_scoring import TextScoring
+from tunix_rt.evaluator.token_log import TokenLog
 from tunix_rt.lm.decoding import OUTPUT_VERSION, BatchDecoder, Progress
 from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.packing import Request
 from tunix_rt.lm.render import render_prompt
 from tunix_rt.lm.sampling import Sampling
+from tunix_rt.lm.scoring import TextScorer
 from tunix_rt.lm.tokenizer import Tokenizer
 
 _TAIL_TOKENS = 32  # enough to hold a tag that opens reasoning
@@ -30,6 +45,7 @@ class _Job:
 
     decoding: Decoding
     stream: bool
+    log_probabilities: bool
     longest_bytes: int
     compiled: int
     tokens: int = 0
@@ -43,6 +59,7 @@ class _Row:
     prompt: Prompt
     text: StoppedText
     started: float
+    log: TokenLog | None
 
 
 class Resident:
@@ -64,6 +81,7 @@ class Resident:
     ) -> None:
         self._tokenizer = tokenizer
         self._decoder = BatchDecoder(model, eos_ids=tokenizer.eos_ids)
+        self._scoring = TextScoring(TextScorer(model), tokenizer, compilations=compilations)
         self._scheduler = Scheduler()
         self._compilations = compilations
         self._room = room
@@ -77,12 +95,20 @@ class Resident:
     @property
     def busy(self) -> bool:
         """Whether a request has not ended."""
-        return bool(self._jobs)
+        return bool(self._jobs) or self._scoring.busy
+
+    def add_texts(self, command: ScoreTexts) -> Iterator[Event]:
+        """Queues the texts; tells of those that cannot be scored. Raises as `add`."""
+        refused = self._scoring.add(command)
+        for item, message in refused:
+            yield ItemFailed(command.request, item.number, message, item.sample)
+        if len(refused) == len(command.items):
+            yield Finished(command.request, 0, 0.0)
 
     @property
     def working(self) -> bool:
-        """Whether a prompt waits or runs; a request may also wait for its other items."""
-        return self._scheduler.working
+        """Whether a prompt waits or runs, or a text waits; a request may also wait for its other items."""
+        return self._scheduler.working or self._scoring.busy
 
     @property
     def batch_bytes(self) -> int:
@@ -99,7 +125,7 @@ class Resident:
         for item in command.items:
             prompt = self._prompt(item, command)
             try:
-                longest = max(longest, self._check(_request(prompt, command.decoding)))
+                longest = max(longest, self._check(_request(prompt, command)))
                 prompts.append(prompt)
             except ValueError as error:
                 events.append(ItemFailed(command.request, item.number, str(error), item.sample))
@@ -108,7 +134,7 @@ class Resident:
         rest = [prompt for prompt in prompts if prompt.key not in known]
         if rest and not self._room(max(longest, self.batch_bytes)):
             raise NoRoomError
-        fresh = _Job(command.decoding, command.stream, 0, self._compilations.count)
+        fresh = _Job(command.decoding, command.stream, command.log_probabilities, 0, self._compilations.count)
         job = self._jobs.setdefault(command.request, fresh)
         job.longest_bytes = max(job.longest_bytes, longest)
         if self._scheduler.add(command.request, rest, more=command.more):
@@ -117,6 +143,7 @@ class Resident:
 
     def cancel(self, request: str) -> None:
         """Stops the rows of a request and forgets it."""
+        self._scoring.cancel(request)
         self._scheduler.drop(request)
         self._jobs.pop(request, None)
         for handle in [key for key, row in self._rows.items() if row.prompt.request == request]:
@@ -125,7 +152,12 @@ class Resident:
         self._rest()
 
     def round(self) -> Iterator[Event]:
-        """Fills the free rows, decodes one segment, and tells what has come of it."""
+        """Decodes one segment and scores one pack of texts, and tells what has come of them."""
+        yield from self._decode()
+        yield from self._scoring.round()
+
+    def _decode(self) -> Iterator[Event]:
+        """Fills the free rows and decodes one segment."""
         started, compiled = time.monotonic(), self._compilations.count
         progress = [*self._admit(started), *self._decoder.step_segment()]
         now = time.monotonic()
@@ -146,14 +178,15 @@ class Resident:
         prompts = self._scheduler.take(self._decoder.free, self._fits)
         progress = self._decoder.prefill(self._requests(prompts))
         for prompt, first in zip(prompts, progress, strict=True):
-            self._rows[first.handle] = _Row(prompt, self._text(prompt), now)
+            log = TokenLog(self._tokenizer.decode) if self._jobs[prompt.request].log_probabilities else None
+            self._rows[first.handle] = _Row(prompt, self._text(prompt), now, log)
         return progress
 
     def _fits(self, prompts: Sequence[Prompt]) -> bool:
         return self._room(self._decoder.batch_bytes(self._requests(prompts)))
 
     def _requests(self, prompts: Sequence[Prompt]) -> list[Request]:
-        return [_request(prompt, self._jobs[prompt.request].decoding) for prompt in prompts]
+        return [_request(prompt, self._jobs[prompt.request]) for prompt in prompts]
 
     def _check(self, request: Request) -> int:
         """The memory that a request needs alone. Raises ValueError for one that cannot be run."""
@@ -180,15 +213,20 @@ class Resident:
     def _tell(self, progress: Progress, row: _Row, *, measured: bool, now: float) -> Iterator[Event]:
         request, number, sample = row.prompt.request, row.prompt.number, row.prompt.sample
         job, before = self._jobs[request], row.text.count
+        if not all(map(math.isfinite, progress.log_probabilities)):
+            message = "The model gives this output no finite probability; its weights are broken."
+            yield from self._end(progress.handle, ItemFailed(request, number, message, sample))
+            return
         text = row.text.add(progress.tokens) if job.stream else row.text.keep(progress.tokens)
         job.tokens += row.text.count - before if measured else 0
+        if row.log:
+            row.log.add(progress.tokens[: row.text.count - before], progress.log_probabilities)
         if not progress.finish_reason and not row.text.stopped:
             if text:
-                yield Text(request, number, text, row.text.count, sample)
+                tokens = row.log.take() if row.log else ()
+                yield Text(request, number, text, row.text.count, sample, tokens)
             return
         text += row.text.finish()
-        self._decoder.cancel(progress.handle)
-        del self._rows[progress.handle]
         output = Output(
             text,
             "stop" if row.text.stopped else progress.finish_reason,
@@ -198,9 +236,16 @@ class Resident:
         )
         if row.prompt.key:
             self._made[row.prompt.key] = output
-        yield _done(row.prompt, output)
-        if self._scheduler.retire(request):
-            yield self._finish(request)
+        tokens = row.log.finish() if row.log else ()
+        yield from self._end(progress.handle, _done(row.prompt, output, tokens=tokens))
+
+    def _end(self, handle: int, event: ItemDone | ItemFailed) -> Iterator[Event]:
+        """Frees a row, tells how it ended, and whether its request has ended with it."""
+        self._decoder.cancel(handle)
+        del self._rows[handle]
+        yield event
+        if self._scheduler.retire(event.request):
+            yield self._finish(event.request)
 
     def _finish(self, request: str) -> Finished:
         job = self._jobs.pop(request)
@@ -209,7 +254,8 @@ class Resident:
     def _prompt(self, item: Item, command: Generate) -> Prompt:
         tokens = item.tokens if not item.messages else tuple(render_prompt(self._tokenizer, item.messages))
         key = b""
-        if command.reuse and self._outputs and not command.stream:
+        kept_whole = not command.stream and not command.log_probabilities
+        if command.reuse and self._outputs and kept_whole:
             key = output_key(
                 command.digest,
                 tokens,
@@ -221,11 +267,15 @@ class Resident:
         return Prompt(command.request, item.number, tokens, item.sample, key)
 
 
-def _done(prompt: Prompt, output: Output, *, cached: bool = False) -> ItemDone:
-    return ItemDone(prompt.request, prompt.number, **asdict(output), sample=prompt.sample, cached=cached)
+def _done(
+    prompt: Prompt, output: Output, *, cached: bool = False, tokens: tuple[Token, ...] = ()
+) -> ItemDone:
+    made = asdict(output)
+    return ItemDone(prompt.request, prompt.number, **made, sample=prompt.sample, cached=cached, tokens=tokens)
 
 
-def _request(prompt: Prompt, decoding: Decoding) -> Request:
+def _request(prompt: Prompt, asked: Generate | _Job) -> Request:
+    decoding = asked.decoding
     sampling = Sampling(
         temperature=decoding.temperature,
         top_k=decoding.top_k,
@@ -235,5 +285,10 @@ def _request(prompt: Prompt, decoding: Decoding) -> Request:
         repetition_penalty=decoding.repetition_penalty,
     )
     return Request(
-        prompt.tokens, decoding.max_tokens, sampling=sampling, item=prompt.number, sample=prompt.sample
+        prompt.tokens,
+        decoding.max_tokens,
+        sampling=sampling,
+        item=prompt.number,
+        sample=prompt.sample,
+        log_probabilities=asked.log_probabilities,
     )

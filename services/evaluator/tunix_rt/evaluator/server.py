@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -15,13 +16,17 @@ import grpc
 from tunix_rt.answers.score import ItemOutcome
 from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.blobs.open import open_blobs
-from tunix_rt.evaluator import results, spec, summary
+from tunix_rt.evaluator import results, spec
+from tunix_rt.evaluator.endpoints import ChatClient
 from tunix_rt.evaluator.engine_client import EngineClient
 from tunix_rt.evaluator.evaluation import Evaluator
+from tunix_rt.evaluator.judge_jobs import JudgeJobs, refuse_own_judge
+from tunix_rt.evaluator.judging import Judges
 from tunix_rt.evaluator.messages import Item, ItemDone, ItemFailed, Text
 from tunix_rt.evaluator.prediction_stream import PredictionStreams
 from tunix_rt.evaluator.scorer import Scorer
-from tunix_rt.evaluator.settings import Settings
+from tunix_rt.evaluator.settings import Settings, named_endpoints
+from tunix_rt.evaluator.shares import share_score
 from tunix_rt.evaluator.subjects import DatasetStore, engine_model, require_examples, require_split
 from tunix_rt.jobs.evaluation_spec import complete_decoding
 from tunix_rt.jobs.models import resolve_subject
@@ -37,7 +42,7 @@ from tunix_rt.traces.text import DEFAULT_FORMAT, prompt_messages
 from tunix_rt.v1 import evaluator_service_pb2 as pb
 from tunix_rt.v1 import job_service_pb2 as job_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
-from tunix_rt.v1.evaluation_pb2 import Evaluation
+from tunix_rt.v1.evaluation_pb2 import Evaluation, EvaluationSpec
 from tunix_rt.v1.evaluator_service_pb2_grpc import (
     EvaluatorServiceServicer,
     add_EvaluatorServiceServicer_to_server,
@@ -53,7 +58,15 @@ class EvaluatorServicer(EvaluatorServiceServicer):
     """Checks requests; generation is the engine's, memory the registry's."""
 
     def __init__(
-        self, registry: Any, jobs: Any, blobs: Blobs, *, engine: EngineClient, scorer: Scorer, work: Path
+        self,
+        registry: Any,
+        jobs: Any,
+        blobs: Blobs,
+        *,
+        engine: EngineClient,
+        scorer: Scorer,
+        work: Path,
+        judges: Judges,
     ) -> None:
         self._registry = registry
         self._jobs = jobs
@@ -61,6 +74,7 @@ class EvaluatorServicer(EvaluatorServiceServicer):
         self._engine = engine
         self._scorer = scorer
         self._work = work
+        self._judges = judges
         self._datasets = DatasetStore(registry, blobs, work=work)
         self._predictions = PredictionStreams(registry, jobs, blobs, self._datasets, work=work)
 
@@ -71,18 +85,21 @@ class EvaluatorServicer(EvaluatorServiceServicer):
         wanted.CopyFrom(filled)
         spec.check_create(request, differing)
         complete = spec.complete_spec(request.evaluation.spec)
-        await resolve_subject(self._registry, complete.subject)
+        subject = await resolve_subject(self._registry, complete.subject)
+        await self._check_judge(complete, subject.digest)
         dataset = await self._datasets.get(complete.dataset)
         require_split(dataset, complete.split)
         require_examples(dataset, complete)
-        job = job_pb.Job(
-            name=f"evaluations/{request.evaluation_id}",
-            evaluation=complete,
-            labels=dict(request.evaluation.labels),
+        return await self._enqueue(
+            request.evaluation_id, complete, request.evaluation.labels, request.request_id
         )
-        enqueue = job_pb.EnqueueJobRequest(job=job, request_id=request.request_id or new_request_id())
-        queued = await answer(self._jobs.EnqueueJob(enqueue, timeout=CALL_SECONDS))
-        return await self._evaluation(queued.name)
+
+    async def CalibrateJudge(self, request: pb.CalibrateJudgeRequest, _: Context) -> Evaluation:
+        """Checks the judge and what it is measured on, and queues the calibration."""
+        complete = spec.calibration_spec(request)
+        await self._judges.digest(complete.judge)
+        require_split(await self._datasets.get(complete.dataset), complete.split)
+        return await self._enqueue(request.evaluation_id, complete, request.labels, request.request_id)
 
     async def CancelEvaluation(self, request: pb.CancelEvaluationRequest, _: Context) -> Evaluation:
         """Asks the worker to stop; one that waits in the queue is cancelled at once."""
@@ -95,22 +112,22 @@ class EvaluatorServicer(EvaluatorServiceServicer):
         """Streams text as it appears; the end of the call stops the rows in the engine."""
         spec.check_generate(request)
         subject = await resolve_subject(self._registry, request.subject)
-        model = await engine_model(self._blobs, subject, self._work)
+        model = await engine_model(self._blobs, subject, self._work, request.weight_type or "float32")
         items = [
-            Item(index, messages=_messages(prompt, request)) for index, prompt in enumerate(request.prompts)
+            Item(index, messages=_messages(prompt, request), sample=sample)
+            for index, prompt in enumerate(request.prompts)
+            for sample in range(request.samples or 1)
         ]
         decoding = spec.engine_decoding(complete_decoding(request.decoding))
-        async with aclosing(self._engine.generate(model, items, decoding=decoding, stream=True)) as events:
+        events = self._engine.generate(
+            model, items, decoding=decoding, stream=True, log_probabilities=request.log_probabilities
+        )
+        async with aclosing(events):
             async for event in events:
                 if isinstance(event, ItemFailed):
                     raise InvalidArgument.of(f"prompts[{event.item}]", event.message)
                 if isinstance(event, Text | ItemDone):
-                    yield pb.GenerateResponse(
-                        index=event.item,
-                        text=event.text,
-                        completion_tokens=event.completion_tokens,
-                        finish_reason=event.finish_reason if isinstance(event, ItemDone) else "",
-                    )
+                    yield _generated(event)
 
     async def ScorePredictions(
         self, requests: AsyncIterator[pb.ScorePredictionsRequest], _: Context
@@ -123,6 +140,21 @@ class EvaluatorServicer(EvaluatorServiceServicer):
         """Scores outputs as an evaluation does. Stores nothing."""
         spec.check_answers(request)
         return await asyncio.to_thread(_score_answers, request, self._scorer)
+
+    async def _check_judge(self, complete: EvaluationSpec, subject_digest: str) -> None:
+        """Raises unless the judge can be asked and its calibration is its own."""
+        if complete.HasField("judge"):
+            digest = await self._judges.digest(complete.judge)
+            refuse_own_judge(complete, digest, subject_digest, "evaluation.spec")
+            await self._judges.calibration(complete.judge, digest)
+
+    async def _enqueue(
+        self, evaluation_id: str, complete: EvaluationSpec, labels: Mapping[str, str], request_id: str
+    ) -> Evaluation:
+        job = job_pb.Job(name=f"evaluations/{evaluation_id}", evaluation=complete, labels=dict(labels))
+        enqueue = job_pb.EnqueueJobRequest(job=job, request_id=request_id or new_request_id())
+        queued = await answer(self._jobs.EnqueueJob(enqueue, timeout=CALL_SECONDS))
+        return await self._evaluation(queued.name)
 
     async def _evaluation(self, name: str) -> Evaluation:
         request = registry_pb.GetEvaluationRequest(name=name)
@@ -137,6 +169,7 @@ class Running:
     server: Server
     engine: EngineClient
     scorer: Scorer
+    judging: JudgeJobs
     _channel: grpc.aio.Channel
     _stopping: asyncio.Event
     _worker: asyncio.Task[None]
@@ -157,17 +190,26 @@ class Running:
 
 
 async def start(settings: Settings) -> Running:
-    """Starts the server and one worker. Raises ValueError and BlobsUnavailableError for the store."""
+    """Starts the server and one worker.
+
+    Raises ValueError for the settings of store or endpoints, and BlobsUnavailableError.
+    """
+    endpoints = named_endpoints(settings, os.environ)
     blobs = await asyncio.to_thread(open_blobs, settings.blobs)
     settings.work.mkdir(parents=True, exist_ok=True)
     channel = open_channel(settings.registry, retries=False)
     registry, jobs = RegistryServiceStub(channel), JobServiceStub(channel)
     engine, scorer = EngineClient(_engine_environment(settings)), Scorer()
+    clients = {name: ChatClient(endpoint) for name, endpoint in endpoints.items()}
+    judges = Judges(registry, blobs, engine, settings.work, clients)
     server = Server(settings.listen, [SERVICE])
-    servicer = EvaluatorServicer(registry, jobs, blobs, engine=engine, scorer=scorer, work=settings.work)
+    servicer = EvaluatorServicer(
+        registry, jobs, blobs, engine=engine, scorer=scorer, work=settings.work, judges=judges
+    )
     add_EvaluatorServiceServicer_to_server(servicer, server.grpc_server)
     await server.start()
-    evaluator = Evaluator(registry, jobs, blobs, engine, scorer, settings.work)
+    judging = JudgeJobs(registry, jobs, judges, scorer, settings.judge_kappa)
+    evaluator = Evaluator(registry, jobs, blobs, engine, scorer, settings.work, judging)
     worker = Worker(
         jobs,
         kind="evaluation",
@@ -176,7 +218,8 @@ async def start(settings: Settings) -> Running:
         lease_seconds=settings.lease_seconds,
     )
     stopping = asyncio.Event()
-    return Running(server, engine, scorer, channel, stopping, asyncio.create_task(worker.run(stopping)))
+    done = asyncio.create_task(worker.run(stopping))
+    return Running(server, engine, scorer, judging, channel, stopping, done)
 
 
 def _engine_environment(settings: Settings) -> dict[str, str]:
@@ -198,6 +241,20 @@ def _messages(prompt: str, request: pb.GenerateRequest) -> tuple[dict[str, str],
     system = request.system_prompt.strip()
     before = ({"role": "system", "content": system},) if system else ()
     return (*before, {"role": "user", "content": prompt})
+
+
+def _generated(event: Text | ItemDone) -> pb.GenerateResponse:
+    return pb.GenerateResponse(
+        index=event.item,
+        text=event.text,
+        completion_tokens=event.completion_tokens,
+        finish_reason=event.finish_reason if isinstance(event, ItemDone) else "",
+        sample=event.sample,
+        tokens=[
+            pb.GeneratedToken(id=each.id, text=each.text, log_probability=each.log_probability)
+            for each in event.tokens
+        ],
+    )
 
 
 def _outcomes(request: pb.ScoreAnswersRequest, scorer: Scorer) -> list[ItemOutcome]:
@@ -231,6 +288,4 @@ def _score_answers(request: pb.ScoreAnswersRequest, scorer: Scorer) -> pb.ScoreA
                 rule=outcome.rule if found else "",
             )
         )
-    return pb.ScoreAnswersResponse(
-        scored_answers=scored, score=summary.share_score([each.score for each in scored])
-    )
+    return pb.ScoreAnswersResponse(scored_answers=scored, score=share_score([each.score for each in scored]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tunix_rt.answers.equivalence import ANSWER_TYPES
 from tunix_rt.answers.pattern import check_pattern
@@ -17,15 +17,22 @@ from tunix_rt.jobs.evaluation_spec import (
     evaluation_violations,
     generated_violations,
     is_imported,
+    seed_violations,
     system_prompt_violations,
+    unused_decoding,
     unused_settings,
 )
+from tunix_rt.jobs.judge_spec import CALIBRATION_METHOD, judge_violations, no_calibration_violations
+from tunix_rt.judges.requests import JUDGE_SCORER, JUDGINGS
+from tunix_rt.lm.layout import WEIGHT_TYPES
 from tunix_rt.rpc.errors import InvalidArgument, Violation
-from tunix_rt.rpc.names import PREDICTOR, check_any, check_id
+from tunix_rt.rpc.names import DATASET, PREDICTOR, check, check_any, check_id
 from tunix_rt.traces.text import FORMATS
 from tunix_rt.v1 import evaluation_pb2, evaluator_service_pb2
 
 MAX_PROMPTS = 64
+MAX_PROMPT_SAMPLES = 16
+MAX_OUTPUTS = 64
 MAX_ANSWERS = 10_000
 BARE_FORMAT = "none"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -63,6 +70,7 @@ def check_create(
     """Raises InvalidArgument that names every bad field of the request, and what differs from its task."""
     bad = [*differing, *_new_evaluation_violations(request)]
     bad += generated_violations(request.evaluation.spec, "evaluation.spec")
+    bad += no_calibration_violations(request.evaluation.spec, "evaluation.spec")
     _refuse(bad)
 
 
@@ -86,7 +94,15 @@ def check_import(
     if spec.allow_contamination:
         text = "has no effect: what a predictor was trained on is not known. Leave it out."
         bad.append(Violation(f"{field}.allow_contamination", text))
-    unread = {descriptor.name for descriptor, _ in spec.ListFields()} & {"predictions", "judge"}
+    if spec.scorer == JUDGE_SCORER:
+        text = f"is `{spec.scorer}`, but no judge looks at imported predictions. Leave it out."
+        bad.append(Violation(f"{field}.scorer", text))
+    unread = {descriptor.name for descriptor, _ in spec.ListFields()} & {
+        "predictions",
+        "judge",
+        "weight_type",
+    }
+    unread = {name for name in unread if all(each.field != f"{field}.{name}" for each in bad)}
     for name in sorted(unread):
         text = "is output only" if name == "predictions" else "has no effect on imported predictions"
         bad.append(Violation(f"{field}.{name}", f"{text}; leave it out."))
@@ -100,6 +116,34 @@ def check_next_message(message: evaluator_service_pb2.ScorePredictionsRequest) -
     _refuse([Violation(name, "is set again; give it in the first message only.") for name in given])
 
 
+def calibration_spec(request: evaluator_service_pb2.CalibrateJudgeRequest) -> evaluation_pb2.EvaluationSpec:
+    """The complete spec of a calibration; `decoding.seed` is the seed of its corruptions.
+
+    Raises InvalidArgument that names every bad field of the request.
+    """
+    bad = [check_id(request.evaluation_id, "evaluation_id"), *judge_violations(request.judge, "judge")]
+    if request.judge.calibration:
+        text = f"is `{request.judge.calibration[:200]}`; a calibration has none itself. Leave it empty."
+        bad.append(Violation("judge.calibration", text))
+    bad += [check(request.dataset, DATASET, "dataset"), check_id(request.split, "split")]
+    if request.limit < 0:
+        bad.append(Violation("limit", f"is {request.limit}; it must be positive, or 0 for all items."))
+    bad += seed_violations(request.seed, "seed")
+    _refuse([each for each in bad if each])
+    return complete_evaluation(
+        evaluation_pb2.EvaluationSpec(
+            method=CALIBRATION_METHOD,
+            subject=request.judge.subject,
+            judge=request.judge,
+            dataset=request.dataset,
+            split=request.split,
+            limit=request.limit,
+            samples=JUDGINGS,
+            decoding=evaluation_pb2.Decoding(seed=request.seed),
+        )
+    )
+
+
 def check_generate(request: evaluator_service_pb2.GenerateRequest) -> None:
     """Raises InvalidArgument that names every bad field of the request."""
     bad = [check_any(request.subject, SUBJECTS, "subject")]
@@ -109,11 +153,25 @@ def check_generate(request: evaluator_service_pb2.GenerateRequest) -> None:
     for index, prompt in enumerate(request.prompts[:MAX_PROMPTS]):
         if not prompt.strip():
             bad.append(Violation(f"prompts[{index}]", "is empty; give a question."))
+    bad += _samples_violations(request)
     bad += decoding_violations(request.decoding, "decoding")
     bad += unused_settings(request.decoding, "decoding")
     bad += choice_violations(request.format, (*FORMATS, BARE_FORMAT), "format")
     bad += system_prompt_violations(request.system_prompt, "system_prompt")
+    bad += choice_violations(request.weight_type, WEIGHT_TYPES, "weight_type")
     _refuse([each for each in bad if each])
+
+
+def _samples_violations(request: evaluator_service_pb2.GenerateRequest) -> Iterator[Violation]:
+    count, outputs = request.samples, request.samples * len(request.prompts)
+    if not 0 <= count <= MAX_PROMPT_SAMPLES:
+        yield Violation("samples", f"is {count}; it must be in [1, {MAX_PROMPT_SAMPLES}], or 0 for 1.")
+    elif count > 1 and request.decoding.temperature == 0:
+        text = f"is {count}, but at temperature 0 all samples are the same. Set a temperature."
+        yield Violation("samples", text)
+    elif len(request.prompts) <= MAX_PROMPTS and outputs > MAX_OUTPUTS:
+        text = f"is {count} of {len(request.prompts)} prompts, {outputs} in all; at most {MAX_OUTPUTS} fit."
+        yield Violation("samples", text)
 
 
 def check_answers(request: evaluator_service_pb2.ScoreAnswersRequest) -> None:
@@ -143,7 +201,7 @@ def _new_evaluation_violations(
         if descriptor.name in _OUTPUT_ONLY:
             bad.append(Violation(f"evaluation.{descriptor.name}", "is output only; leave it out."))
     spec, field = request.evaluation.spec, "evaluation.spec"
-    bad += [*evaluation_violations(spec, field), *unused_settings(spec.decoding, f"{field}.decoding")]
+    bad += [*evaluation_violations(spec, field), *unused_decoding(spec, f"{field}.decoding")]
     return [each for each in bad if each]
 
 

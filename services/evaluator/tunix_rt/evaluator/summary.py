@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from tunix_rt.answers.reasoning import check_reasoning, reasoning_card
+from tunix_rt.evaluator.likelihood_summary import add_choices, add_likelihood
 from tunix_rt.evaluator.scorer import Scorer
-from tunix_rt.stats.clustered import MIN_CLUSTERS, ClusteredInterval, clustered
-from tunix_rt.stats.intervals import Interval, bca_mean, wilson
+from tunix_rt.evaluator.shares import CONFIDENCE, SEED, interval_score, share_score
+from tunix_rt.jobs.evaluation_spec import GENERATION, MULTIPLE_CHOICE
+from tunix_rt.stats.clustered import MIN_CLUSTERS, clustered
 from tunix_rt.stats.samples import majority_at_k, pass_at_k
 from tunix_rt.traces.baselines import baseline_predictions
 from tunix_rt.traces.set_check import duplicate_count
@@ -25,10 +27,8 @@ from tunix_rt.v1.evaluation_pb2 import (
     Score,
 )
 
-CONFIDENCE = 0.95
 PART_KEYS = ("section", "category", "family", "difficulty")
 MAX_PARTS = 64  # a key with more values names items, not parts
-_SEED = 0  # of the resampling, so that a result is a function of its outputs
 
 
 @dataclass(frozen=True)
@@ -72,46 +72,54 @@ def summarise(
     their own.
     """
     items = _grouped(outputs, traces)
-    count, tokens = len(outputs), sum(output.completion_tokens for output in outputs)
+    tokens = sum(output.completion_tokens for output in outputs)
     result = EvaluationResult(
         score=share_score([item.score for item in items]),
-        strict_score=share_score([item.strict_score for item in items]),
         outcomes=_outcomes(outputs),
-        extracted_rate=sum(bool(output.extracted_answer) for output in outputs) / count,
-        stopped_rate=sum(output.finish_reason == "stop" for output in outputs) / count,
-        truncated_rate=sum(output.finish_reason == "length" for output in outputs) / count,
-        timed_out_rate=_mean([any(output.timed_out for output in item.outputs) for item in items]),
-        completion_tokens=tokens,
         tokens_per_second=tokens_per_second,
         items_per_second=tokens_per_second * len(items) / tokens if tokens else 0.0,
         contaminated_count=contaminated_count,
         cached_count=sum(output.cached for output in outputs),
         duplicate_count=duplicate_count([item.trace for item in items]),
         parts=_parts(items),
-        baselines=_baselines([item.trace for item in items], train, scorer),
     )
+    if by_family := _clustered(items):
+        result.clustered_score.CopyFrom(by_family)
+    if spec.method in ("", GENERATION):
+        _add_outputs(result, items, outputs, spec=spec, train=train, scorer=scorer)
+        return result
+    add_likelihood(result, outputs, traces, spec=spec)
+    if spec.method == MULTIPLE_CHOICE:
+        add_choices(result, outputs, traces, train=train)
+    return result
+
+
+def _add_outputs(
+    result: EvaluationResult,
+    items: Sequence[_Item],
+    outputs: Sequence[ItemScore],
+    *,
+    spec: EvaluationSpec,
+    train: Sequence[Trace],
+    scorer: Scorer,
+) -> None:
+    """What only generated outputs have."""
+    count = len(outputs)
+    result.strict_score.CopyFrom(share_score([item.strict_score for item in items]))
+    result.extracted_rate = sum(bool(output.extracted_answer) for output in outputs) / count
+    result.stopped_rate = sum(output.finish_reason == "stop" for output in outputs) / count
+    result.truncated_rate = sum(output.finish_reason == "length" for output in outputs) / count
+    result.timed_out_rate = _mean([any(output.timed_out for output in item.outputs) for item in items])
+    result.completion_tokens = sum(output.completion_tokens for output in outputs)
+    result.baselines.extend(_baselines([item.trace for item in items], train, scorer))
     if reasoning := _reasoning(outputs, spec.format):
         result.reasoning.CopyFrom(reasoning)
     completed = [score for item in items if (score := item.completed_score) is not None]
     if completed:
         result.completed_score.CopyFrom(share_score(completed))
-    if by_family := _clustered(items):
-        result.clustered_score.CopyFrom(by_family)
     if spec.samples > 1:
         result.pass_at_k.extend(_at_k("pass", items, spec.samples, _passed))
         result.majority_at_k.extend(_at_k("majority", items, spec.samples, _majority))
-    return result
-
-
-def share_score(values: Sequence[float]) -> Score:
-    """The mean of item scores in [0, 1] with its interval.
-
-    Wilson's where every score is 0 or 1, else the BCa bootstrap's.
-    """
-    if all(value in (0.0, 1.0) for value in values):
-        right = round(math.fsum(values))
-        return _score(values, wilson(right, len(values), confidence=CONFIDENCE), method="wilson")
-    return _score(values, bca_mean(values, seed=_SEED, confidence=CONFIDENCE), method="bca")
 
 
 def _grouped(outputs: Sequence[ItemScore], traces: Sequence[Trace]) -> list[_Item]:
@@ -129,6 +137,7 @@ def _outcomes(outputs: Sequence[ItemScore]) -> OutcomeCounts:
         no_answer=counts[ItemScore.NO_ANSWER],
         truncated=counts[ItemScore.TRUNCATED],
         failed=counts[ItemScore.FAILED],
+        scored=counts[ItemScore.SCORED],
     )
 
 
@@ -151,22 +160,9 @@ def _clustered(items: Sequence[_Item]) -> Score | None:
         return None
     values = [item.score for item in items]
     interval = clustered(values, families, CONFIDENCE)
-    score = _score(values, interval, method="clustered")
+    score = interval_score(values, interval, method="clustered")
     score.cluster_count = interval.clusters
     return score
-
-
-def _score(values: Sequence[float], interval: Interval | ClusteredInterval, *, method: str) -> Score:
-    """The mean of item scores with an interval, which is cut to [0, 1] and holds the mean."""
-    mean = _mean(values)
-    return Score(
-        mean=mean,
-        low=max(0.0, min(interval.low, mean)),
-        high=min(1.0, max(interval.high, mean)),
-        confidence=CONFIDENCE,
-        count=len(values),
-        method=method,
-    )
 
 
 def _baselines(traces: Sequence[Trace], train: Sequence[Trace], scorer: Scorer) -> Iterator[NamedScore]:
@@ -202,7 +198,7 @@ def _majority(item: _Item, k: int) -> float:
         output.expected_answer if is_right else output.extracted_answer.casefold().strip()
         for output, is_right in zip(item.outputs, right, strict=True)
     ]
-    return majority_at_k(answers, right, k, seed=_SEED)
+    return majority_at_k(answers, right, k, seed=SEED)
 
 
 def _reasoning(outputs: Sequence[ItemScore], format: str) -> ReasoningCard | None:  # noqa: A002

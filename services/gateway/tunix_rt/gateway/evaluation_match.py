@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunix_rt.gateway.parameters import flatten_message
+from tunix_rt.jobs.evaluation_spec import FLOAT32, GENERATION
+from tunix_rt.jobs.judge_spec import is_calibration, is_judged_by
 from tunix_rt.v1 import evaluation_pb2
 
 Evaluation = evaluation_pb2.Evaluation
@@ -29,9 +31,16 @@ class Match:
 def comparability_key(evaluation: Evaluation) -> dict[str, str]:
     """What two evaluations must share for their items to be compared, by field.
 
-    Every setting counts, also one that is added later; the dataset counts by its content.
+    Every setting counts, also one that is added later; the dataset counts by its content, and a judge
+    only where it makes the scores.
     """
-    flat = flatten_message(evaluation.spec, without=_NOT_SHARED)
+    without = _NOT_SHARED if is_judged_by(evaluation.spec) else (*_NOT_SHARED, "judge")
+    flat = flatten_message(evaluation.spec, without=without)
+    # What evaluations that are older than these fields were made with.
+    if flat.get("method") == GENERATION:
+        flat["method"] = ""
+    if flat.get("weight_type") == FLOAT32:
+        flat["weight_type"] = ""
     return {"dataset_sha256": evaluation.dataset_sha256} | flat
 
 
@@ -45,7 +54,8 @@ def match_evaluations(
     that with the baseline's newest evaluation is taken.
     """
     fitting = [
-        [e for e in own if e.spec.split == split and dataset in ("", e.spec.dataset)] for own in evaluations
+        [e for e in own if e.spec.split == split and dataset in ("", e.spec.dataset) and _may_rank(e)]
+        for own in evaluations
     ]
     shared = set.intersection(*({_frozen(e) for e in own} for own in fitting))
     datasets = tuple(sorted({e.spec.dataset for e in fitting[0] if _frozen(e) in shared}))
@@ -54,7 +64,16 @@ def match_evaluations(
         chosen = tuple(next(e for e in own if _frozen(e) == key) for own in fitting)
         return Match(chosen, "", datasets)
     closest = _closest(fitting)
-    return Match(closest, _reason(subjects, closest, dataset=dataset, split=split), ())
+    reason = _reason(subjects, closest, dataset=dataset, split=split)
+    if any(is_judged_by(e.spec) and not _may_rank(e) for own in evaluations for e in own):
+        reason += " Those by a judge that may not rank do not count; calibrate it with CalibrateJudge."
+    return Match(closest, reason, ())
+
+
+def _may_rank(evaluation: Evaluation) -> bool:
+    """Whether the scores may be compared: not those of a judge that may not rank, nor a judge's own."""
+    spec = evaluation.spec
+    return not is_calibration(spec) and (not is_judged_by(spec) or evaluation.result.judged.may_rank)
 
 
 def _closest(fitting: Sequence[Sequence[Evaluation]]) -> tuple[Evaluation | None, ...]:

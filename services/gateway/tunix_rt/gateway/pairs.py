@@ -169,8 +169,8 @@ def _flip(old: ItemScore, new: ItemScore) -> gateway_service_pb2.ItemFlip:
         trace_id=old.trace_id,
         prompt=old.prompt,
         expected_answer=old.expected_answer,
-        baseline_output=old.output,
-        subject_output=new.output,
+        baseline_output=old.output or old.extracted_answer,
+        subject_output=new.output or new.extracted_answer,
         baseline_outcome=old.outcome,
         subject_outcome=new.outcome,
     )

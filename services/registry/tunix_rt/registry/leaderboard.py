@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tunix_rt.jobs.judge_spec import is_calibration, is_judged_by
 from tunix_rt.registry import datasets, tasks
 from tunix_rt.registry.database import Row, Transaction
 from tunix_rt.registry.lifecycle import State
@@ -80,7 +81,8 @@ async def get(
     )
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        groups[row["board"]].append(row)
+        if not is_calibration(evaluation_pb2.EvaluationSpec.FromString(row["spec"])):
+            groups[row["board"]].append(row)
     named = await tasks.names_of(tx, groups)
     made = [_board(group, named.get(key, ())) for key, group in groups.items()]
     made = [board for board in made if not request.split or board.split == request.split]
@@ -127,10 +129,11 @@ def _board(rows: Sequence[Row], named: Iterable[str]) -> registry_service_pb2.Le
         )
         for row in rows
     ]
+    board.unranked_reason = _unranked_reason(spec, results.values())
     for ranked in rank(candidates):
         result = results[ranked.best.evaluation]
-        board.entries.add(
-            rank=ranked.rank,
+        entry = board.entries.add(
+            rank=0 if board.unranked_reason else ranked.rank,
             subject=ranked.best.subject,
             evaluation=ranked.best.evaluation,
             score=result.score,
@@ -139,4 +142,20 @@ def _board(rows: Sequence[Row], named: Iterable[str]) -> registry_service_pb2.Le
             weights_digest=digests[ranked.best.evaluation],
             evaluation_count=ranked.count,
         )
+        if result.HasField("likelihood"):
+            entry.likelihood.CopyFrom(result.likelihood)
     return board
+
+
+def _unranked_reason(
+    spec: evaluation_pb2.EvaluationSpec, results: Iterable[evaluation_pb2.EvaluationResult]
+) -> str:
+    """Why entries that a judge has scored are not ranked; empty if they are, or if no judge scores."""
+    if not is_judged_by(spec):
+        return ""
+    reasons = (
+        result.judged.reason or "The judge's verdicts are missing."
+        for result in results
+        if not result.judged.may_rank
+    )
+    return next(reasons, "")

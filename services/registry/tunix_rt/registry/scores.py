@@ -33,7 +33,7 @@ async def list_page(
     """A page of evaluations, newest first."""
     if request.dataset:
         names.require(request.dataset, names.DATASET, "dataset")
-    if request.subject and (bad := names.check_any(request.subject, EVALUATED, "subject")):
+    if request.subject and (bad := names.check_any(request.subject, (*EVALUATED, names.ENDPOINT), "subject")):
         raise InvalidArgument([bad])
     page = await newest_first(
         tx,
@@ -139,6 +139,8 @@ def _check_items(items: Sequence[evaluation_pb2.ItemScore]) -> None:
         for name in ("score", "strict_score"):
             if not 0 <= (value := getattr(item, name)) <= 1:
                 found.append(Violation(f"{field}.{name}", f"is {value:g}; it must be in [0, 1]."))
+        if item.HasField("judge_score") and not 0 <= item.judge_score <= 1:
+            found.append(Violation(f"{field}.judge_score", f"is {item.judge_score:g}; it must be in [0, 1]."))
         if not 0 <= item.true_step_count <= item.step_count:
             text = f"is {item.true_step_count} of {item.step_count} steps."
             found.append(Violation(f"{field}.true_step_count", text))

@@ -6,18 +6,27 @@ import hashlib
 from collections.abc import Sequence
 
 from tunix_rt.blobs.blobs import is_sha256
-from tunix_rt.jobs.evaluation_spec import DEFAULT_EXAMPLE_SPLIT, DEFAULT_SPLIT, EVALUATED, is_imported
+from tunix_rt.jobs.evaluation_spec import (
+    DEFAULT_EXAMPLE_SPLIT,
+    DEFAULT_SPLIT,
+    FLOAT32,
+    GENERATION,
+    is_imported,
+    subject_patterns,
+)
+from tunix_rt.jobs.judge_spec import is_calibration, is_judged_by
 from tunix_rt.registry import datasets, subjects
 from tunix_rt.registry.database import Transaction
 from tunix_rt.rpc import names
-from tunix_rt.rpc.errors import FailedPrecondition, InvalidArgument, Reason, Violation
+from tunix_rt.rpc.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, Violation
 from tunix_rt.v1 import dataset_pb2, evaluation_pb2, run_pb2
 
 
 def shared_spec(spec: evaluation_pb2.EvaluationSpec) -> evaluation_pb2.EvaluationSpec:
     """What comparable evaluations share: all but what is evaluated, and the leave to be contaminated.
 
-    The task is left out too: equal specs are comparable however they were written.
+    The task does not count: it only fills in what stands in the spec. A judge counts where it makes the
+    scores, and not where it only stands beside them.
     """
     made = evaluation_pb2.EvaluationSpec()
     made.CopyFrom(spec)
@@ -25,6 +34,8 @@ def shared_spec(spec: evaluation_pb2.EvaluationSpec) -> evaluation_pb2.Evaluatio
     made.allow_contamination = False
     made.predictions = ""
     made.task = ""
+    if not is_judged_by(made):
+        made.ClearField("judge")
     return made
 
 
@@ -32,6 +43,11 @@ def board_key(spec: evaluation_pb2.EvaluationSpec, dataset_sha256: str) -> str:
     """The digest that comparable evaluations share; the dataset counts by its content."""
     shared = shared_spec(spec)
     shared.dataset = ""
+    # Evaluations that are older than these fields stand on the same board.
+    if shared.method == GENERATION:
+        shared.method = ""
+    if shared.weight_type == FLOAT32:
+        shared.weight_type = ""
     return hashlib.sha256(dataset_sha256.encode() + shared.SerializeToString(deterministic=True)).hexdigest()
 
 
@@ -52,6 +68,7 @@ async def check_run(tx: Transaction, spec: run_pb2.RunSpec, field: str) -> None:
     for index, each in enumerate(spec.evaluate_after):
         target = await datasets.get_sealed(tx, each.dataset)
         check_splits(target, each, f"{field}.evaluate_after[{index}]")
+        await _check_judge(tx, each, f"{field}.evaluate_after[{index}]")
 
 
 async def check_evaluation(
@@ -60,13 +77,14 @@ async def check_evaluation(
     """The dataset. Raises unless subject, dataset and split are there and usable."""
     _raise(
         [
-            names.check_any(spec.subject, EVALUATED, f"{field}.subject"),
+            names.check_any(spec.subject, subject_patterns(spec), f"{field}.subject"),
             names.check(spec.dataset, names.DATASET, f"{field}.dataset"),
             _predictions_violation(spec, f"{field}.predictions"),
         ]
     )
     if not is_imported(spec):
         await subjects.weights_digest(tx, spec.subject)
+    await _check_judge(tx, spec, field)
     dataset = await datasets.get_sealed(tx, spec.dataset)
     check_splits(dataset, spec, field)
     return dataset
@@ -79,6 +97,22 @@ def _predictions_violation(spec: evaluation_pb2.EvaluationSpec, field: str) -> V
     if spec.predictions and not is_imported(spec):
         return Violation(field, f"is set, but `{spec.subject[:200]}` has weights; leave it out.")
     return None
+
+
+async def _check_judge(tx: Transaction, spec: evaluation_pb2.EvaluationSpec, field: str) -> None:
+    """Raises unless the judge has weights and its calibration is one; the evaluator looks if they match."""
+    if not spec.HasField("judge"):
+        return
+    await subjects.weights_digest(tx, spec.judge.subject)
+    if not spec.judge.calibration:
+        return
+    name = names.require(spec.judge.calibration, names.EVALUATION, f"{field}.judge.calibration")
+    row = await tx.one("SELECT spec FROM jobs WHERE name = %(name)s", name=name)
+    if row is None:
+        raise NotFound(name)
+    if not is_calibration(evaluation_pb2.EvaluationSpec.FromString(row["spec"])):
+        text = f"is `{name}`, which is no calibration. Make one with CalibrateJudge."
+        raise InvalidArgument.of(f"{field}.judge.calibration", text)
 
 
 def check_splits(dataset: dataset_pb2.Dataset, spec: evaluation_pb2.EvaluationSpec, field: str) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from tunix_rt.registry.database import Transaction
 from tunix_rt.registry.lifecycle import State
+from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import FailedPrecondition, NotFound, Reason
 
 
 async def weights_digest(tx: Transaction, subject: str) -> str:
-    """The digest of the weights of a model version or a succeeded run.
+    """The digest of the weights of a model version or a succeeded run; empty for an endpoint.
 
     Raises NotFound, FailedPrecondition with reason RUN_NOT_FINISHED.
     """
+    if names.matches(subject, names.ENDPOINT):
+        return ""  # only the evaluator knows the endpoints
     if subject.startswith("models/"):
         row = await tx.one("SELECT digest FROM model_versions WHERE name = %(name)s", name=subject)
         if row is None:

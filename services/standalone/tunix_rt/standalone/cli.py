@@ -54,6 +54,7 @@ ENTRIES = (
     Entry(
         "tasks", "task_commands", "app", "Create, list and show tasks: evaluations that everybody runs alike."
     ),
+    Entry("judges", "judge_commands", "app", "Measure how far a judge can be believed."),
     Entry("evaluations", "evaluations_commands", "app", "List and show evaluations; import predictions."),
     Entry(
         "generate",

@@ -31,7 +31,12 @@ def leaderboard_view(leaderboard: registry_pb.Leaderboard) -> RenderableType:
         return Text(
             f"No evaluation on {leaderboard.dataset} has succeeded yet; `tunix-rt evaluate` makes one."
         )
-    return Group(*(_board(leaderboard.dataset, board) for board in leaderboard.boards))
+    parts: list[RenderableType] = []
+    for board in leaderboard.boards:
+        parts.append(_board(leaderboard.dataset, board))
+        if board.unranked_reason:
+            parts.append(Text(f"Not ranked. {board.unranked_reason}", style="red"))
+    return Group(*parts)
 
 
 def verdict_sentence(pair: gateway_pb.PairedComparison, baseline: str) -> str:
@@ -145,19 +150,23 @@ def _detectable(pair: gateway_pb.PairedComparison) -> str:
 
 def _board(dataset: str, board: registry_pb.Leaderboard.Board) -> Table:
     title = " · ".join([dataset, *board.tasks, spec_text(board.spec)])
-    columns = ("#", "Subject", "Score (95 % interval)", "0 % … 100 %", "Answered", "Contaminated")
+    score = "Token probability" if board.spec.method == "perplexity" else "Score"
+    by_likelihood = board.spec.method in ("multiple-choice", "perplexity")
+    last = "Perplexity" if by_likelihood else "Answered"
+    columns = ("#", "Subject", f"{score} (95 % interval)", "0 % … 100 %", last, "Contaminated")
     table = new_table(*columns, title=title)
     for entry in board.entries:
-        score = entry.score
         contaminated = Text(str(entry.contaminated_count), style="red" if entry.contaminated_count else "dim")
         if matches(entry.subject, PREDICTOR):
             contaminated = Text("not checked", style="dim")
         table.add_row(
-            str(entry.rank),
+            str(entry.rank or "–"),
             entry.subject,
-            score_text(score),
-            Text(interval_bar(score.low, score.mean, score.high), style="cyan"),
-            f"{entry.extracted_rate * 100:.0f} %",
+            score_text(entry.score),
+            Text(interval_bar(entry.score.low, entry.score.mean, entry.score.high), style="cyan"),
+            number_text(entry.likelihood.perplexity)
+            if by_likelihood
+            else f"{entry.extracted_rate * 100:.0f} %",
             contaminated,
         )
     return table

@@ -35,7 +35,7 @@ def create(
         typer.Option(
             "--generator",
             help="Make the traces: golden@2, arithmetic@1, or an evaluation set: arithmetic-eval@1, "
-            "multistep-eval@1, units-eval@1, formatting-eval@1, edge-cases-eval@1.",
+            "multistep-eval@1, units-eval@1, formatting-eval@1, edge-cases-eval@1, choices-eval@1.",
         ),
     ] = "",
     file: Annotated[Path | None, typer.Option("--file", help="Take the traces of a JSONL file.")] = None,

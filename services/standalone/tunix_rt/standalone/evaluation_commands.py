@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import typer
@@ -11,6 +14,13 @@ from tunix_rt.rpc.errors import InvalidArgument
 from tunix_rt.standalone.connection import CALL_SECONDS, LONG_CALL_SECONDS, connect
 from tunix_rt.standalone.evaluation_views import evaluation_view
 from tunix_rt.standalone.evaluation_wait import wait_for_evaluation
+from tunix_rt.standalone.judge_options import (
+    JudgeModelOption,
+    JudgeOption,
+    RubricOption,
+    complete_judge,
+    named_judge,
+)
 from tunix_rt.standalone.options import GatewayOption, JsonOption
 from tunix_rt.standalone.output import console, errors, print_json
 from tunix_rt.standalone.resources import dataset_name, subject_name, task_version_name
@@ -32,6 +42,10 @@ RepetitionOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="The seed of the sampling.")]
 StopOption = Annotated[list[str] | None, typer.Option("--stop", help="A text that ends it; repeatable.")]
+WeightTypeOption = Annotated[
+    str,
+    typer.Option("--weight-type", help="float32 or int8: how the engine holds matrices. (default float32)"),
+]
 FormatOption = Annotated[str, typer.Option("--format", help="answer-line or tags. (default answer-line)")]
 
 
@@ -65,6 +79,22 @@ def evaluation_spec(
         str,
         typer.Option("--prompt-template", help="The user's message, with {question} for the question."),
     ] = "",
+    method: Annotated[
+        str, typer.Option("--method", help="generation, multiple-choice or perplexity. (default generation)")
+    ] = "",
+    normalization: Annotated[
+        str, typer.Option("--normalization", help="none, bytes or characters; with multiple-choice.")
+    ] = "",
+    scorer: Annotated[
+        str, typer.Option("--scorer", help="exact-answer@2 or judge@1. (default exact-answer@2)")
+    ] = "",
+    judge: JudgeOption = "",
+    judge_model: JudgeModelOption = "",
+    rubric: RubricOption = "",
+    judge_calibration: Annotated[
+        str, typer.Option("--judge-calibration", help="The calibration without which a judge does not rank.")
+    ] = "",
+    weight_type: WeightTypeOption = "",
 ) -> evaluation_pb.EvaluationSpec:
     """What is measured and how: the spec of an evaluation without its subject."""
     decoding = evaluation_pb.Decoding(
@@ -91,6 +121,11 @@ def evaluation_spec(
         few_shot=examples,
         answer_pattern=answer_pattern,
         prompt_template=prompt_template,
+        method=method,
+        normalization=normalization,
+        scorer=scorer,
+        judge=named_judge(judge, judge_model, rubric, judge_calibration),
+        weight_type=weight_type,
     )
 
 
@@ -116,6 +151,7 @@ def evaluate(
     with connect(gateway) as connection:
         spec.task = task_version_name(connection, task) if task else ""
         spec.subject = subject_name(connection, subject)
+        complete_judge(connection, spec)
         request = evaluator_pb.CreateEvaluationRequest(
             evaluation=evaluation_pb.Evaluation(spec=spec), request_id=new_request_id()
         )
@@ -146,6 +182,13 @@ def generate(
     stop: StopOption = None,
     text_format: Annotated[str, typer.Option("--format", help="answer-line, tags or none.")] = "",
     system_prompt: Annotated[str, typer.Option("--system-prompt")] = "",
+    samples: Annotated[
+        int, typer.Option("--samples", help="Outputs a question; more than one needs a temperature.")
+    ] = 0,
+    weight_type: WeightTypeOption = "",
+    log_probabilities: Annotated[
+        bool, typer.Option("--log-probabilities", help="Show each token's log-probability below the text.")
+    ] = False,
     gateway: GatewayOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -166,17 +209,39 @@ def generate(
             ),
             format=text_format,
             system_prompt=system_prompt,
+            samples=samples,
+            log_probabilities=log_probabilities,
+            weight_type=weight_type,
         )
-        texts = [""] * len(prompts)
+        outputs: dict[tuple[int, int], _Output] = defaultdict(_Output)
+        single = len(prompts) == 1 and samples <= 1
         for event in connection.evaluator.Generate(request, timeout=LONG_CALL_SECONDS):
             if json:
                 print_json(event, line=True)
                 continue
-            texts[event.index] += event.text
-            if len(prompts) == 1:
+            output = outputs[event.index, event.sample]
+            output.text += event.text
+            output.tokens += event.tokens
+            if single:
                 console.print(event.text, end="", markup=False, soft_wrap=True)
             elif event.finish_reason:
-                console.print(f"\n[bold]{event.index + 1}.[/]", prompts[event.index], style="dim")
-                console.print(texts[event.index], markup=False)
+                number = f"{event.index + 1}." + (f" sample {event.sample + 1}" if samples > 1 else "")
+                console.print(f"\n[bold]{number}[/]", prompts[event.index], style="dim")
+                console.print(output.text, markup=False)
             if event.finish_reason:
+                if output.tokens:
+                    console.print(("\n" if single else "") + _tokens_text(output.tokens), markup=False)
                 errors.print(f"\n{event.completion_tokens} tokens, {event.finish_reason}", style="dim")
+
+
+@dataclass
+class _Output:
+    """What has come of a sample."""
+
+    text: str = ""
+    tokens: list[evaluator_pb.GeneratedToken] = field(default_factory=list)
+
+
+def _tokens_text(tokens: Iterable[evaluator_pb.GeneratedToken]) -> str:
+    """A line a token: log-probability, id and text."""
+    return "\n".join(f"{token.log_probability:9.4f}  {token.id:6}  {token.text!r}" for token in tokens)

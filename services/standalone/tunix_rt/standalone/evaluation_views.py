@@ -12,6 +12,7 @@ from tunix_rt.answers.reasoning_words import reasoning_sentences, summary_of
 from tunix_rt.answers.steps import find_steps
 from tunix_rt.jobs.evaluation_spec import is_imported
 from tunix_rt.standalone.charts import interval_bar
+from tunix_rt.standalone.judge_views import calibration_view, judged_rows
 from tunix_rt.standalone.output import new_table
 from tunix_rt.standalone.views import (
     fields_table,
@@ -47,6 +48,8 @@ def evaluation_view(evaluation: evaluation_pb.Evaluation) -> RenderableType:
     if evaluation.status.state != job_pb.JOB_STATE_SUCCEEDED:
         return Group(title, _state_table(evaluation.status))
     result = evaluation.result
+    if result.HasField("calibration"):
+        return Group(title, calibration_view(result.calibration))
     parts: list[RenderableType] = [title, _figures(spec, result)]
     scores = score_table(result)
     if scores.row_count > 1:
@@ -70,6 +73,9 @@ def score_table(result: evaluation_pb.EvaluationResult) -> Table:
     for field, name, note in _VARIANTS:
         if result.HasField(field):  # type: ignore[arg-type]
             rows.append((name, getattr(result, field), note))
+    for named in result.normalizations:
+        note = "not divided" if named.name == "none" else f"divided by the {named.name} of the choice"
+        rows.append((f"by {named.name}", named.score, f"log-likelihood {note}"))
     rows += [(named.name, named.score, "without a model") for named in result.baselines]
     for name, score, note in rows:
         style = "dim" if note == "without a model" else "bold" if name == "score" else ""
@@ -106,9 +112,17 @@ def items_view(items: Sequence[evaluation_pb.ItemScore]) -> RenderableType:
             Text(name),
             Text(outcome, style=_STYLES.get(item.outcome, "yellow")),
             *(Text(text) for text in texts),
-            marked_output(item.output),
+            _choices(item) if item.HasField("log_likelihood") else marked_output(item.output),
         )
     return table
+
+
+def _choices(item: evaluation_pb.ItemScore) -> Text:
+    """The log-likelihood of each choice, or that of the reference text."""
+    if not item.choices:
+        return Text(f"log-likelihood {item.log_likelihood:.2f} of {item.completion_tokens} tokens")
+    lines = [f"{choice.log_likelihood:9.2f}  {choice.text}" for choice in item.choices]
+    return Text("\n".join(lines))
 
 
 def marked_output(output: str) -> Text:
@@ -132,15 +146,17 @@ def _state_table(status: job_pb.JobStatus) -> Table:
 
 
 def _figures(spec: evaluation_pb.EvaluationSpec, result: evaluation_pb.EvaluationResult) -> Table:
+    score = "token probability" if spec.method == "perplexity" else "score"
     rows: list[tuple[str, str | Text]] = [
-        ("score", f"{score_text(result.score)} of {result.score.count} items ({result.score.method})"),
+        (score, f"{score_text(result.score)} of {result.score.count} items ({result.score.method})"),
         ("outcomes", outcome_text(result.outcomes)),
-        ("answer found", f"{result.extracted_rate * 100:.0f} %"),
-        ("stopped by itself", f"{result.stopped_rate * 100:.0f} %"),
     ]
-    if spec.scorer != _WITHOUT_RATES:
-        rows.append(("cut at the limit", f"{result.truncated_rate * 100:.0f} %"))
-        rows.append(("past a deadline", f"{result.timed_out_rate * 100:.0f} % of the items"))
+    if result.HasField("likelihood"):
+        rows += _likelihood(result.likelihood)
+    else:
+        rows += _rates(spec, result)
+    if result.HasField("judged"):
+        rows += judged_rows(result.judged)
     rows.append(("speed", _speed(result)))
     if result.cached_count:
         rows.append(("from the cache", f"{result.cached_count} outputs"))
@@ -155,12 +171,35 @@ def _figures(spec: evaluation_pb.EvaluationSpec, result: evaluation_pb.Evaluatio
     return fields_table(rows)
 
 
+def _rates(
+    spec: evaluation_pb.EvaluationSpec, result: evaluation_pb.EvaluationResult
+) -> list[tuple[str, str | Text]]:
+    """How the outputs ended; older results do not say whether they were cut or timed out."""
+    rows: list[tuple[str, str | Text]] = [
+        ("answer found", f"{result.extracted_rate * 100:.0f} %"),
+        ("stopped by itself", f"{result.stopped_rate * 100:.0f} %"),
+    ]
+    if spec.scorer != _WITHOUT_RATES:
+        rows.append(("cut at the limit", f"{result.truncated_rate * 100:.0f} %"))
+        rows.append(("past a deadline", f"{result.timed_out_rate * 100:.0f} % of the items"))
+    return rows
+
+
 def _speed(result: evaluation_pb.EvaluationResult) -> str:
     """Tokens and items a second; a dash where they were not measured."""
     if not result.tokens_per_second:
         return "–"
     tokens, items = number_text(result.tokens_per_second), number_text(result.items_per_second)
     return f"{tokens} tokens/s, {items} items/s"
+
+
+def _likelihood(likelihood: evaluation_pb.Likelihood) -> list[tuple[str, str | Text]]:
+    low, high = number_text(likelihood.perplexity_low), number_text(likelihood.perplexity_high)
+    return [
+        ("perplexity", f"{number_text(likelihood.perplexity)} [{low}, {high}]"),
+        ("bits a byte", number_text(likelihood.bits_per_byte)),
+        ("reference text", f"{likelihood.token_count} tokens, {likelihood.byte_count} bytes"),
+    ]
 
 
 def _named_table(title: str, scores: Iterable[evaluation_pb.NamedScore], whole: float | None) -> Table:

@@ -37,6 +37,7 @@ class ItemKind(StrEnum):
     WRONG = "wrong"
     NO_ANSWER = "no-answer"
     TRUNCATED = "truncated"
+    SCORED = "scored"
     FAILED = "failed"
     FALSE_STEP = "false-step"
 

@@ -10,6 +10,7 @@ from tunix_rt.gateway.web.text import spec_text
 from tunix_rt.rpc.channel import new_request_id
 from tunix_rt.standalone.connection import CALL_SECONDS, connect
 from tunix_rt.standalone.evaluation_commands import evaluation_spec
+from tunix_rt.standalone.judge_options import complete_judge
 from tunix_rt.standalone.options import GatewayOption, JsonOption, LimitOption
 from tunix_rt.standalone.output import console, print_json
 from tunix_rt.standalone.progress import count_bar
@@ -46,6 +47,7 @@ def create(
         request_id=new_request_id(),
     )
     with connect(gateway) as connection:
+        complete_judge(connection, request.task_version.spec)
         made = connection.registry.CreateTaskVersion(request, timeout=CALL_SECONDS)
     _print(made, as_json=json)
 

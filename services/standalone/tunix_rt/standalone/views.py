@@ -151,6 +151,7 @@ def outcome_text(outcomes: evaluation_pb.OutcomeCounts) -> str:
         (outcomes.wrong, "wrong"),
         (outcomes.no_answer, "without answer"),
         (outcomes.truncated, "truncated"),
+        (outcomes.scored, "scored"),
         (outcomes.failed, "failed"),
     )
     return ", ".join(f"{count} {label}" for count, label in counts if count) or "none"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from tunix_rt.answers.reasoning_words import reasoning_sentences, summary_of
 from tunix_rt.answers.steps import find_steps
-from tunix_rt.gateway.web.text import outcome_word
+from tunix_rt.gateway.web.text import number, outcome_word
+from tunix_rt.judges.words import calibration_rows, calibration_sentences, calibration_verdict
 from tunix_rt.v1 import evaluation_pb2
 
 LONGEST_STEP = 40  # characters; a step that ends so near a cut may go on behind it
@@ -20,6 +21,8 @@ _RULES = {
     "majority-answer": "the most frequent answer",
     "constant": "one constant",
     "number-in-question": "a number from the question",
+    "uniform-choice": "any choice",
+    "majority-choice": "the most frequent place",
 }
 _METHODS = {
     "wilson": "Wilson",
@@ -79,7 +82,8 @@ class ChartLine:
 
 def score_rows(result: evaluation_pb2.EvaluationResult) -> list[ScoreRow]:
     """The score, and those of its variants that were computed."""
-    rows = [ScoreRow("Score", f"all {result.score.count:,} items", result.score)]
+    name = "Token probability" if result.outcomes.scored else "Score"
+    rows = [ScoreRow(name, f"all {result.score.count:,} items", result.score)]
     variants = (
         ("strict_score", "Strict", "answers in the asked-for format only"),
         ("completed_score", "Completed", f"the {result.completed_score.count:,} that stopped by themselves"),
@@ -92,12 +96,29 @@ def score_rows(result: evaluation_pb2.EvaluationResult) -> list[ScoreRow]:
     for field, name, note in variants:
         if result.HasField(field):  # type: ignore[arg-type]
             rows.append(ScoreRow(name, note, getattr(result, field)))
+    for each in result.normalizations:
+        divided = "not divided" if each.name == "none" else f"divided by the {each.name} of the choice"
+        rows.append(ScoreRow(f"By {each.name}", f"log-likelihood {divided}", each.score))
     return rows
+
+
+def likelihood_tiles(result: evaluation_pb2.EvaluationResult) -> list[tuple[str, str]]:
+    """How probable the reference texts are, as names and values; nothing where this was not measured."""
+    if not result.HasField("likelihood"):
+        return []
+    found = result.likelihood
+    low, high = number(found.perplexity_low), number(found.perplexity_high)
+    return [
+        ("Perplexity", f"{number(found.perplexity)} ({low}–{high})"),
+        ("Bits a byte", number(found.bits_per_byte)),
+        ("Reference text", f"{found.token_count:,} tokens, {found.byte_count:,} bytes"),
+    ]
 
 
 def all_outcomes(counts: evaluation_pb2.OutcomeCounts) -> int:
     """The number of outputs, whatever became of them."""
-    return counts.correct + counts.wrong + counts.no_answer + counts.truncated + counts.failed
+    answered = counts.correct + counts.wrong + counts.no_answer + counts.truncated
+    return answered + counts.scored + counts.failed
 
 
 def baseline_sentence(result: evaluation_pb2.EvaluationResult) -> str:
@@ -158,6 +179,13 @@ def marked_output(item: evaluation_pb2.ItemScore) -> list[Part]:
     return [part for part in [*parts, Part(output[position:], "")] if part.text]
 
 
+def judge_words(item: evaluation_pb2.ItemScore) -> str:
+    """What the judge said of an output; empty where none has seen it."""
+    if not item.HasField("judge_score"):
+        return "no verdict of the judge" if item.judge_comment else ""
+    return f"judge: right with probability {item.judge_score:.2f}"
+
+
 def steps_text(item: evaluation_pb2.ItemScore) -> str:
     """How many steps of an output are true; empty for an output without steps."""
     if not item.step_count:
@@ -184,7 +212,7 @@ def item_filters(items: Iterable[evaluation_pb2.ItemScore]) -> list[tuple[str, s
     counts = Counter(kind for item in items for kind in item_kinds(item))
     labels = {
         "correct": "Correct", "wrong": "Wrong", "no-answer": "No answer", "truncated": "Truncated",
-        "failed": "Failed", "unknown": "Unknown", "false-step": "With a false step",
+        "scored": "Scored", "failed": "Failed", "unknown": "Unknown", "false-step": "With a false step",
         "right-despite": "Right on a false step",
     }  # fmt: skip
     return [(kind, label, counts[kind]) for kind, label in labels.items() if counts[kind]]
@@ -212,7 +240,12 @@ def _chart_point(point: evaluation_pb2.NamedScore, ks: Sequence[int]) -> ChartPo
 
 
 FILTERS = {
+    "calibration_rows": calibration_rows,
+    "calibration_verdict": calibration_verdict,
+    "calibration_sentences": calibration_sentences,
+    "judge_words": judge_words,
     "all_outcomes": all_outcomes,
+    "likelihood_tiles": likelihood_tiles,
     "score_rows": score_rows,
     "baseline_sentence": baseline_sentence,
     "method_text": method_text,

@@ -96,15 +96,28 @@ def decoding_text(decoding: evaluation_pb2.Decoding) -> str:
     return ", ".join(parts)
 
 
+def method_text(spec: evaluation_pb2.EvaluationSpec) -> str:
+    """What is measured; empty for generation, which is the usual."""
+    if spec.method in ("", "generation"):
+        return ""
+    divided = f", log-likelihood by {spec.normalization}" if spec.normalization not in ("", "none") else ""
+    return spec.method.replace("-", " ") + divided
+
+
 def spec_text(spec: evaluation_pb2.EvaluationSpec) -> str:
     """What makes evaluations comparable, in one line."""
     limit = f"first {spec.limit} items" if spec.limit else "all items"
-    parts = [f"split {spec.split}", limit, spec.scorer, f"format {spec.format}", decoding_text(spec.decoding)]
+    weights = "int8 weights" if spec.weight_type == "int8" else ""
+    parts = [f"split {spec.split}", limit, method_text(spec), spec.scorer, f"format {spec.format}", weights]
+    if spec.HasField("decoding"):
+        parts.append(decoding_text(spec.decoding))
     if spec.samples > 1:
         parts.append(f"{spec.samples} samples an item")
     if spec.HasField("few_shot"):
         shots = spec.few_shot
         parts.append(f"{shots.count} examples from {shots.split}, seed {shots.seed}")
+    if spec.HasField("judge"):
+        parts.append(judge_text(spec.judge))
     if spec.answer_pattern:
         parts.append(f"answer pattern {spec.answer_pattern}")
     if spec.system_prompt:
@@ -113,6 +126,14 @@ def spec_text(spec: evaluation_pb2.EvaluationSpec) -> str:
         cut = spec.prompt_template[:SHOWN_TEMPLATE]
         parts.append(f"prompt {cut!r}" + (" …" if len(cut) < len(spec.prompt_template) else ""))
     return " · ".join(part for part in parts if part)
+
+
+def judge_text(judge: evaluation_pb2.Judge) -> str:
+    """Who judges, in a few words."""
+    parts = ["judged by", judge.model, "at" if judge.model else "", subject_label(judge.subject)]
+    if judge.rubric:
+        parts.append("by a rubric of its own")
+    return " ".join(part for part in parts if part)
 
 
 def shown_output(output: str) -> str:
