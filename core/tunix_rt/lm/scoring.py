@@ -56,7 +56,7 @@ class TextScorer:
         if max(*context, *tokens) >= self._config.vocab_size or min(*context, *tokens) < 0:
             raise ValueError(f"There is a token outside the vocabulary of {self._config.vocab_size}.")
 
-    def _packs(self, items: Sequence[Continuation]) -> list[list[int]]:
+    def packs(self, items: Sequence[Continuation]) -> list[list[int]]:
         """Indices of the items in groups for `score_pack`; those of one context stand together."""
         of_context: dict[tuple[int, ...], list[int]] = {}
         for index, item in enumerate(items):
@@ -86,7 +86,7 @@ class TextScorer:
         for item in items:
             self.check(item)
         scores: dict[int, ContinuationScore] = {}
-        for group in self._packs(items):
+        for group in self.packs(items):
             scores |= zip(group, self.score_pack([items[index] for index in group]), strict=True)
         return [scores[index] for index in range(len(items))]
 
