@@ -8,6 +8,7 @@ from dataclasses import asdict
 import pytest
 
 from tunix_rt.evaluator.spec import (
+    calibration_spec,
     check_answers,
     check_create,
     check_generate,
@@ -15,9 +16,17 @@ from tunix_rt.evaluator.spec import (
     engine_decoding,
 )
 from tunix_rt.rpc.errors import InvalidArgument
-from tunix_rt.v1.evaluation_pb2 import Decoding, Evaluation, EvaluationResult, EvaluationSpec, FewShot
+from tunix_rt.v1.evaluation_pb2 import (
+    Decoding,
+    Evaluation,
+    EvaluationResult,
+    EvaluationSpec,
+    FewShot,
+    Judge,
+)
 from tunix_rt.v1.evaluator_service_pb2 import (
     AnswerToScore,
+    CalibrateJudgeRequest,
     CreateEvaluationRequest,
     GenerateRequest,
     ScoreAnswersRequest,
@@ -49,6 +58,23 @@ def test_defaults_are_filled_in() -> None:
 
 def test_the_question_alone_is_the_empty_template() -> None:
     assert complete_spec(good(prompt_template="{question}")) == complete_spec(good())
+
+
+def test_a_calibration_keeps_its_seed_and_samples() -> None:
+    made = calibration_spec(
+        CalibrateJudgeRequest(
+            evaluation_id="e", judge=Judge(subject="runs/r"), dataset="datasets/d", split="test", seed=7
+        )
+    )
+    assert (made.method, made.decoding.seed, made.samples) == ("judge-calibration", 7, 8)
+    assert complete_spec(made) == made
+
+
+def test_a_setting_without_effect_is_named_once() -> None:
+    spec = good(method="perplexity", decoding=Decoding(top_k=3), judge=Judge(subject="runs/r"))
+    with pytest.raises(InvalidArgument) as caught:
+        check_create(CreateEvaluationRequest(evaluation_id="e", evaluation=Evaluation(spec=spec)))
+    assert bad_fields(caught) == ["evaluation.spec.decoding.top_k", "evaluation.spec.judge"]
 
 
 def test_a_complete_spec_stays_as_it_is() -> None:

@@ -121,6 +121,17 @@ def test_the_first_message_is_checked_as_a_whole() -> None:
     ]
 
 
+def test_no_judge_looks_at_predictions() -> None:
+    spec = EvaluationSpec(subject="predictors/p", dataset="datasets/d", scorer="judge@1")
+    spec.judge.subject = "runs/r"
+    with pytest.raises(InvalidArgument) as caught:
+        check_import(ScorePredictionsRequest(evaluation_id="e", evaluation=Evaluation(spec=spec)))
+    assert sorted(violation.field for violation in caught.value.violations) == [
+        "evaluation.spec.judge",
+        "evaluation.spec.scorer",
+    ]
+
+
 def test_later_messages_hold_predictions_only() -> None:
     with pytest.raises(InvalidArgument) as caught:
         check_next_message(ScorePredictionsRequest(evaluation_id="e", evaluation=Evaluation()))

@@ -206,6 +206,16 @@ def test_a_request_without_reuse_neither_takes_nor_keeps_outputs(
     assert not finished(engine, events, Generate("t", "a", ITEMS[:1], SHORT, reuse=True))[0, 0].cached
 
 
+def test_outputs_with_log_probabilities_are_made_anew(model: EngineModel, kept: OutputCache) -> None:
+    events: list[Event] = []
+    engine = Engine(events.append, memory_limit=MANY, outputs=kept)
+    load(engine, model, "a")
+    plain = finished(engine, events, Generate("r", "a", ITEMS[:1], SHORT, reuse=True))[0, 0]
+    asked = Generate("s", "a", ITEMS[:1], SHORT, reuse=True, log_probabilities=True)
+    told = finished(engine, events, asked)[0, 0]
+    assert (told.text, told.cached, len(told.tokens)) == (plain.text, False, plain.completion_tokens)
+
+
 def test_another_stop_text_is_another_question(model: EngineModel, kept: OutputCache) -> None:
     events: list[Event] = []
     engine = Engine(events.append, memory_limit=MANY, outputs=kept)

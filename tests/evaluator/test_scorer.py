@@ -12,7 +12,9 @@ import pytest
 
 from tunix_rt.evaluator.formula_process import Limits
 from tunix_rt.evaluator.scorer import Scorer
+from tunix_rt.judges.corruption import corrupted
 from tunix_rt.rpc.errors import Reason, Unavailable
+from tunix_rt.traces.trace import Trace
 
 LONG = "+".join(rf"\sin({n}x)" for n in range(1, 75))  # takes a tenth of a second
 
@@ -139,3 +141,10 @@ def test_a_worker_has_limits_and_nothing_of_the_server(
     assert files[0] == "/dev/null"
     assert files[1] == files[2]  # standard error
     assert [name.split(":")[0] for number, name in sorted(files.items()) if number > 2] == ["pipe", "pipe"]
+
+
+def test_a_formula_is_made_wrong_by_the_rules_for_formulas(scorer: Scorer) -> None:
+    item = Trace("t", "What is the square root of 8?", (), r"2\sqrt{2}")
+    made = corrupted(item, [], format="answer-line", seed=0, rules=scorer)
+    assert scorer.score(made.right, item.final_answer).outcome == "correct"
+    assert scorer.score(made.wrong, item.final_answer).outcome == "wrong"

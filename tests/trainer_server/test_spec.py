@@ -143,7 +143,7 @@ BAD_EVALUATIONS = [
     ("dataset", EvaluationSpec(dataset="gsm")),
     ("split", EvaluationSpec(split="A")),
     ("format", EvaluationSpec(format="none")),
-    ("scorer", EvaluationSpec(scorer="judge@1")),
+    ("scorer", EvaluationSpec(scorer="exact-answer@1")),
     ("limit", EvaluationSpec(limit=-1)),
     ("decoding.max_tokens", EvaluationSpec(decoding=Decoding(max_tokens=4097))),
     ("decoding.temperature", EvaluationSpec(decoding=Decoding(temperature=NAN))),
