@@ -51,6 +51,7 @@ def test_defaults_are_filled_in() -> None:
         scorer="exact-answer@2",
         samples=1,
         method="generation",
+        weight_type="float32",
     )
     examples = complete_spec(good(few_shot=FewShot(count=3))).few_shot
     assert examples == FewShot(count=3, split="train")
@@ -246,6 +247,7 @@ def test_a_method_without_generation_has_no_decoding_and_no_scorer() -> None:
         samples=1,
         method="multiple-choice",
         normalization="none",
+        weight_type="float32",
     )
     assert complete_spec(spec) == spec
     assert complete_spec(good(method="perplexity")).normalization == ""

@@ -367,3 +367,34 @@ def test_an_adapter_of_another_base_is_a_typed_failure(model: EngineModel, tmp_p
     assert isinstance(events[0], Failed)
     assert events[0].reason == "MODEL_INVALID"
     assert "layers.7" in events[0].message
+
+
+def test_a_model_in_int8_stands_beside_itself_in_float32(model: EngineModel) -> None:
+    events: list[Event] = []
+    engine = Engine(events.append, memory_limit=MANY)
+    engine.do(Load("f", "a", str(model.directory)))
+    engine.do(Load("i", "a-int8", str(model.directory), weight_type="int8"))
+    engine.do(Generate("f", "a", ITEMS, SHORT))
+    engine.do(Generate("i", "a-int8", ITEMS, SHORT))
+    finish(engine)
+    assert len(outputs(events, "f")) == len(outputs(events, "i")) == len(ITEMS)
+
+
+def test_an_unknown_weight_type_is_a_typed_failure(model: EngineModel) -> None:
+    events: list[Event] = []
+    engine = Engine(events.append, memory_limit=MANY)
+    engine.do(Load("r", "a", str(model.directory), weight_type="int4"))
+    assert isinstance(events[0], Failed)
+    assert events[0].reason == "MODEL_INVALID"
+    assert "'int4'" in events[0].message
+
+
+def test_int8_needs_less_memory(model: EngineModel) -> None:
+    used = {}
+    for kind in ("float32", "int8"):
+        residents = Residents(MANY)
+        residents.load(Load("r", "a", str(model.directory), weight_type=kind))
+        used[kind] = residents.used_bytes
+    config = load_config(model.directory)
+    assert used["float32"] - used["int8"] == weight_bytes(config) - weight_bytes(config, "int8")
+    assert weight_bytes(config, "int8") < weight_bytes(config) * 0.4

@@ -97,11 +97,7 @@ def check_import(
     if spec.scorer == JUDGE_SCORER:
         text = f"is `{spec.scorer}`, but no judge looks at imported predictions. Leave it out."
         bad.append(Violation(f"{field}.scorer", text))
-    unread = {descriptor.name for descriptor, _ in spec.ListFields()} & {
-        "predictions",
-        "judge",
-        "weight_type",
-    }
+    unread = {descriptor.name for descriptor, _ in spec.ListFields()} & {"predictions", "judge"}
     unread = {name for name in unread if all(each.field != f"{field}.{name}" for each in bad)}
     for name in sorted(unread):
         text = "is output only" if name == "predictions" else "has no effect on imported predictions"
