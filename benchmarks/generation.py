@@ -1,12 +1,14 @@
 """Measure greedy generation: new tokens a second at several batch sizes, beside transformers if asked.
 
     python benchmarks/generation.py MODEL_DIRECTORY [--compile-cache DIRECTORY] [--rounds 5]
-                                    [--peer-python PATH]
+                                    [--weight-type float32|int8] [--peer-python PATH [--peer PEER]]
 
 Prompts have 32 to 128 random tokens and 64 new tokens each, with no stop token, so that every row
 does the same work. Prints one JSON object a line; times hold prefill and decoding, not compilation.
-With `--peer-python`, an interpreter that has torch and transformers, `transformers_peer.py` gets the
-same prompts, weights and machine, round by round in turn; `ratio` is the median of the rounds' ratios.
+`first_token_ms` is the time of one token after 64, warm. With `--peer-python`, an interpreter that has
+the peer's packages, `transformers_peer.py` (or `ctranslate2_peer.py`, which has int8 weights, by `--peer
+ctranslate2`) gets the same prompts, weights and machine, round by round in turn; `ratio` is the median
+of the rounds' ratios.
 """
 
 import argparse
@@ -25,15 +27,16 @@ from tunix_rt.lm.tiled import for_generation
 from tunix_rt.lm.weights import load_model
 
 NEW_TOKENS = 64
-PEER = Path(__file__).with_name("transformers_peer.py")
+PEERS = ("transformers", "ctranslate2")
 
 
 class Peer:
     """Another engine in an interpreter of its own."""
 
-    def __init__(self, python: Path, model: Path) -> None:
+    def __init__(self, name: str, python: Path, model: Path) -> None:
+        script = Path(__file__).with_name(f"{name}_peer.py")
         self._process = subprocess.Popen(
-            [str(python), str(PEER), str(model)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [str(python), str(script), str(model)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def __enter__(self) -> "Peer":
@@ -63,18 +66,32 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--weight-type", choices=["float32", "int8"], default="float32")
     parser.add_argument("--peer-python", type=Path)
+    parser.add_argument("--peer", choices=PEERS, default=PEERS[0])
     arguments = parser.parse_args()
     if arguments.compile_cache:
         use_compile_cache(arguments.compile_cache)
     started = time.perf_counter()
     model = for_generation(load_model(arguments.model), arguments.weight_type)
     print(json.dumps({"load_seconds": round(time.perf_counter() - started, 2)}))
+    print(json.dumps({"first_token_ms": first_token_ms(model, rounds=arguments.rounds)}), flush=True)
     with ExitStack() as stack:
         peer = None
         if arguments.peer_python:
-            peer = stack.enter_context(Peer(arguments.peer_python, arguments.model))
+            peer = stack.enter_context(Peer(arguments.peer, arguments.peer_python, arguments.model))
         for batch in arguments.batches:
             print(json.dumps(measure(model, batch, rounds=arguments.rounds, peer=peer)), flush=True)
+
+
+def first_token_ms(model, *, rounds: int) -> float:
+    """The median milliseconds to the first token after a prompt of 64, after a round that compiles."""
+    prompt = np.random.default_rng(0).integers(17, model.config.vocab_size, 64).tolist()
+    generator = Generator(model, eos_ids=[], batch_sizes=(1,))
+    seconds = []
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        generator.generate([prompt], 1)
+        seconds.append(time.perf_counter() - started)
+    return round(1000 * statistics.median(seconds[1:]), 1)
 
 
 def measure(model, batch: int, *, rounds: int, peer: Peer | None) -> dict[str, float]:
