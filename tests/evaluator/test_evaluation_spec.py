@@ -283,12 +283,13 @@ def test_settings_without_effect_are_refused_together(method: str, fields: list[
     assert found == {f"evaluation.spec.{field}" for field in fields}
 
 
-def test_unknown_methods_and_normalizations_are_refused() -> None:
-    spec = good(method="guessing", normalization="words")
+def test_unknown_methods_normalizations_and_weight_types_are_refused() -> None:
+    spec = good(method="guessing", normalization="words", weight_type="int4")
     with pytest.raises(InvalidArgument) as caught:
         check_create(CreateEvaluationRequest(evaluation=Evaluation(spec=spec)))
     assert "evaluation.spec.method" in bad_fields(caught)
     assert "evaluation.spec.normalization" in bad_fields(caught)
+    assert "evaluation.spec.weight_type" in bad_fields(caught)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,14 @@ async def test_the_same_seed_gives_the_same_text(stack: Any, tiny: str) -> None:
     assert await texts(stack, subject=tiny, prompts=PROMPTS, decoding=other) != first
 
 
+async def test_int8_weights_give_text_too(stack: Any, tiny: str) -> None:
+    made = await texts(stack, subject=tiny, prompts=PROMPTS, decoding=SAMPLED, weight_type="int8")
+    assert len(made) == len(PROMPTS)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await texts(stack, subject=tiny, prompts=PROMPTS, weight_type="int4")
+    assert "weight_type: is `int4`" in (caught.value.details() or "")
+
+
 async def test_format_and_system_prompt_reach_the_model(stack: Any, tiny: str) -> None:
     requests = [
         {},

@@ -130,6 +130,7 @@ async def test_predictions_stand_for_the_weights_of_predictors_only(registry, su
         {"few_shot": evaluation_pb2.FewShot(count=1)},
         {"few_shot": evaluation_pb2.FewShot(count=1, seed=1)},
         {"answer_pattern": "x"},
+        {"weight_type": "int8"},
         {"decoding": evaluation_pb2.Decoding(min_p=0.1)},
         {"decoding": evaluation_pb2.Decoding(repetition_penalty=1.1)},
         {"decoding": evaluation_pb2.Decoding(stop=["x"])},

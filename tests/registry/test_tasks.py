@@ -16,6 +16,8 @@ COMPLETE = EvaluationSpec(
     format="tags",
     scorer="exact-answer@2",
     samples=1,
+    method="generation",
+    weight_type="float32",
 )
 
 

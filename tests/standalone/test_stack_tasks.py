@@ -8,7 +8,14 @@ import pytest
 
 pytestmark = pytest.mark.timeout(240)
 
-BUILTIN = ["arithmetic-eval", "multistep-eval", "units-eval", "formatting-eval", "edge-cases-eval"]
+BUILTIN = [
+    "arithmetic-eval",
+    "multistep-eval",
+    "units-eval",
+    "formatting-eval",
+    "edge-cases-eval",
+    "choices-eval",
+]
 
 
 @pytest.fixture
@@ -40,6 +47,7 @@ def test_the_builtin_sets_are_added_once(command: Callable) -> None:
     first = command("tasks", "add-builtin", "--json").json["task_versions"]
     assert [each["name"] for each in first] == [f"tasks/{name}/versions/v1" for name in BUILTIN]
     assert first[2]["spec"]["dataset"] == "datasets/units-eval-1"
+    assert [each["spec"]["method"] for each in first] == ["generation"] * 5 + ["multiple-choice"]
     assert first[2]["description"].startswith("240 items: length, mass")
     assert command("tasks", "add-builtin", "--json").json["task_versions"] == first
     assert "--task arithmetic-eval" in command("tasks", "add-builtin").out

@@ -86,6 +86,7 @@ def test_an_evaluation_takes_the_dataset_of_the_run() -> None:
         decoding=Decoding(max_tokens=256, top_p=1, repetition_penalty=1),
         samples=1,
         method="generation",
+        weight_type="float32",
     )
     assert (second.dataset, second.decoding.max_tokens, second.decoding.top_p) == ("datasets/other", 5, 0.5)
 

@@ -10,6 +10,7 @@ from tunix_rt.traces.text import checked_format
 from tunix_rt.traces.trace import Trace
 
 NORMALIZATIONS = ("none", "bytes", "characters")
+CHOICES = "choices"  # where the metadata of an item has them
 MIN_CHOICES, MAX_CHOICES = 2, 26
 _LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
 _PREFIXES = {"answer-line": "Answer: ", "tags": "<reasoning></reasoning>\n<answer>"}
@@ -25,7 +26,7 @@ class Choices:
 
 def item_choices(trace: Trace) -> Choices:
     """The choices in the metadata of an item. Raises ValueError for one without usable choices."""
-    given = trace.meta.get("choices")
+    given = trace.meta.get(CHOICES)
     if not isinstance(given, list | tuple):
         raise ValueError("there are no choices: `meta.choices` is no list of texts")
     if not all(isinstance(text, str) and text.strip() for text in given):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 
+from tunix_rt.jobs.evaluation_spec import MULTIPLE_CHOICE
 from tunix_rt.rpc.names import TASK
 from tunix_rt.standalone.connection import CALL_SECONDS, Connection
 from tunix_rt.standalone.dataset_sources import default_splits, from_generator
 from tunix_rt.standalone.dataset_upload import DatasetPlan, upload_dataset
 from tunix_rt.standalone.options import parse_splits
 from tunix_rt.standalone.transfers import Advance
+from tunix_rt.traces.choices import CHOICES
 from tunix_rt.traces.dataset_sources import EVAL_SETS
 from tunix_rt.traces.questions import EvalSet
 from tunix_rt.v1 import dataset_pb2 as dataset_pb
@@ -43,12 +45,15 @@ def _add(connection: Connection, made: EvalSet) -> task_pb.TaskVersion:
     shares = parse_splits(default_splits(made.name))
     dataset.splits.extend(dataset_pb.Split(name=key, fraction=share) for key, share in shares.items())
     sealed = upload_dataset(connection, DatasetPlan(f"{name}-{number}", dataset, traces))
+    spec = evaluation_pb.EvaluationSpec(dataset=sealed.name)
+    if all(CHOICES in trace.meta for trace in traces):
+        spec.method = MULTIPLE_CHOICE
     sections = ", ".join(dict.fromkeys(section for section, _, _ in made.makers))
     request = registry_pb.CreateTaskVersionRequest(
         parent=TASK.format(task=name),
         version_id=f"v{number}",
         task_version=task_pb.TaskVersion(
-            spec=evaluation_pb.EvaluationSpec(dataset=sealed.name),
+            spec=spec,
             description=f"{len(traces)} items: {sections}.",
         ),
     )
