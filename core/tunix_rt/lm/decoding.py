@@ -27,7 +27,7 @@ from tunix_rt.lm.packing import Request, pack, packed_lengths
 from tunix_rt.lm.sharing import Layout, layouts
 
 OUTPUT_VERSION = 1  # goes up with every change after which a request may have another output
-BATCH_SIZES = (1, 8, 32)
+BATCH_SIZES = (1, 8, 32, 64)
 _STOP_SLOTS = 4  # stop ids come in this many, so that their number rarely changes a program
 
 
