@@ -67,10 +67,8 @@ def _body(emit: Emitter, chunk: Value, work: Work, *, group: int, head_dim: int)
     row = build.sdiv(chunk, kv_heads)
     filled = build.sext(emit.load(lengths, build.mul(row, whole(4)), I32), whole(0).type)
     head = build.mul(chunk, whole(4 * head_dim))
-    keys, values = (
-        emit.address(each, build.mul(build.mul(chunk, capacity), whole(4 * head_dim)))
-        for each in (keys, values)
-    )
+    own = build.mul(build.mul(chunk, capacity), whole(4 * head_dim))
+    keys, values = (emit.address(each, own) for each in (keys, values))
     stride = build.mul(capacity, whole(4))
     new_keys, new_values = (emit.address(each, head) for each in (k, v))
     emit.when(

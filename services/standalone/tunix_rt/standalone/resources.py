@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -44,18 +45,14 @@ def model_version_name(connection: Connection, text: str, field: str = "model") 
 
     Raises InvalidArgument, NotFound.
     """
-    if names.matches(text, names.MODEL_VERSION):
-        return text
-    if not names.matches(text, names.MODEL) and names.check_id(text, field):
-        raise InvalidArgument([_explained(text, (names.MODEL_VERSION,), field)])
-    parent = model_name(text, field)
-    request = registry_pb.ListModelVersionsRequest(parent=parent, page_size=1)
-    found = connection.registry.ListModelVersions(request, timeout=CALL_SECONDS).model_versions
-    if not found:
-        raise NotFound(
-            parent, "Import it with `tunix-rt models import`; `tunix-rt models list` shows what exists."
-        )
-    return found[0].name
+
+    def newest(parent: str) -> list[str]:
+        request = registry_pb.ListModelVersionsRequest(parent=parent, page_size=1)
+        page = connection.registry.ListModelVersions(request, timeout=CALL_SECONDS)
+        return [version.name for version in page.model_versions]
+
+    remedy = "Import it with `tunix-rt models import`; `tunix-rt models list` shows what exists."
+    return _version_name(text, (names.MODEL, names.MODEL_VERSION), field, newest, remedy)
 
 
 def task_name(text: str, field: str = "name") -> str:
@@ -68,19 +65,14 @@ def task_version_name(connection: Connection, text: str, field: str = "task") ->
 
     Raises InvalidArgument, NotFound.
     """
-    if names.matches(text, names.TASK_VERSION):
-        return text
-    if not names.matches(text, names.TASK) and names.check_id(text, field):
-        raise InvalidArgument([_explained(text, (names.TASK_VERSION,), field)])
-    parent = task_name(text, field)
-    request = registry_pb.ListTaskVersionsRequest(parent=parent, page_size=1)
-    found = connection.registry.ListTaskVersions(request, timeout=CALL_SECONDS).task_versions
-    if not found:
-        raise NotFound(
-            parent,
-            "`tunix-rt tasks list` shows what exists; `tunix-rt tasks add-builtin` adds the built-in ones.",
-        )
-    return found[0].name
+
+    def newest(parent: str) -> list[str]:
+        request = registry_pb.ListTaskVersionsRequest(parent=parent, page_size=1)
+        page = connection.registry.ListTaskVersions(request, timeout=CALL_SECONDS)
+        return [version.name for version in page.task_versions]
+
+    remedy = "`tunix-rt tasks list` shows what exists; `tunix-rt tasks add-builtin` adds the built-in ones."
+    return _version_name(text, (names.TASK, names.TASK_VERSION), field, newest, remedy)
 
 
 def subject_name(connection: Connection, text: str, field: str = "subject") -> str:
@@ -107,6 +99,25 @@ def subject_name(connection: Connection, text: str, field: str = "subject") -> s
             text,
             "It is neither a run nor a model; `tunix-rt runs list` and `tunix-rt models list` show them.",
         ) from error
+
+
+def _version_name(
+    text: str, patterns: tuple[str, str], field: str, newest: Callable[[str], list[str]], remedy: str
+) -> str:
+    """The name of a version; for that or the id of its parent the first that `newest` finds there.
+
+    `patterns` are those of parent and version. Raises InvalidArgument, and NotFound with the remedy.
+    """
+    of_parent, of_version = patterns
+    if names.matches(text, of_version):
+        return text
+    if not names.matches(text, of_parent) and names.check_id(text, field):
+        raise InvalidArgument([_explained(text, (of_version,), field)])
+    parent = _name(text, of_parent, field)
+    found = newest(parent)
+    if not found:
+        raise NotFound(parent, remedy)
+    return found[0]
 
 
 def _name(text: str, pattern: str, field: str) -> str:
