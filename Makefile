@@ -6,6 +6,7 @@ UV := $(BIN)/uv
 LOCK := requirements/lock.txt
 INSTALL := $(UV) pip install --quiet --constraint $(LOCK) --build-constraint $(LOCK) --overrides requirements/overrides.txt
 PROTOS := $(wildcard protos/tunix_rt/v1/*) build_hooks/stubs.py
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 .PHONY: install demo demo-tiny test check format lock protos-baseline chromium clean
@@ -19,7 +20,7 @@ demo-tiny: install
 	$(BIN)/tunix-rt demo --tiny
 
 test: $(VENV)/installed-dev chromium
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS)
 
 # What CI runs before the tests: lint, format, types, protos.
 check: $(VENV)/installed-dev

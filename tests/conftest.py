@@ -1,7 +1,11 @@
-"""Servers that the whole session shares: PostgreSQL, and S3 (JuiceFS serves MinIO's S3 front end)."""
+"""Servers that the whole session shares, and how several workers divide the tests.
+
+The servers are PostgreSQL, and S3 (JuiceFS serves MinIO's S3 front end); each worker has its own.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -13,22 +17,61 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
+from xdist.scheduler import LoadFileScheduling
 
 from tunix_rt.standalone.postgres import EmbeddedPostgres
 
 JUICEFS = Path(sys.executable).parent / "juicefs"
 ACCESS, SECRET = "tunix-test", "tunix-test-secret"
 
+# Folders whose tests share services or trained models: each goes to one worker as a whole.
+WHOLE_FOLDERS = ("system", "evaluator", "standalone", "trainer_child", "browser")
+LONGEST_FIRST = (*WHOLE_FOLDERS[:2], "lm", *WHOLE_FOLDERS[2:])
+
+
+class FolderScheduling(LoadFileScheduling):
+    """Gives a worker a file at a time, or a folder where its tests share what is slow to make."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::", 1)[0]
+        return str(Path(path).parent) if Path(path).parent.name in WHOLE_FOLDERS else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FolderScheduling:
+    return FolderScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest first, so that no worker is left alone with them."""
+    places = {folder: place for place, folder in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.parent.name, len(places)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets this process and the programs that it starts compile each function once, also across sessions."""
+    flags = Path("/proc/cpuinfo").read_bytes().partition(b"flags")[2].partition(b"\n")[0]
+    folder = config.cache.mkdir(f"compiled-{hashlib.sha256(flags).hexdigest()[:8]}")  # for this kind of CPU
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def compile_cache() -> Path:
+    """Where compiled programs are kept, for settings that name the folder."""
+    return Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
 
 
 @pytest.fixture(scope="session")

@@ -65,11 +65,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("compile-cache")
-
-
-@pytest.fixture(scope="session")
 def model(tiny_model: Path) -> EngineModel:
     return EngineModel(tiny_model, "digest-of-tiny")
 

@@ -76,8 +76,10 @@ def state_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def stack(state_folder: Path) -> Iterator[RunningStack]:
+def stack(state_folder: Path, compile_cache: Path) -> Iterator[RunningStack]:
     state = StateDirectory(state_folder / "state")
+    state.root.mkdir()
+    state.compile_cache.symlink_to(compile_cache)
     environment = {**os.environ, "TUNIX_RT_LEASE_SECONDS": "3"}
     command = [PROGRAM, "up", "--detach", "--port", "0", "--web-port", "0", "--state", str(state.root)]
     started = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
@@ -99,6 +101,7 @@ def command(
 ) -> Callable[..., Answer]:
     """Runs a command in this process against the stack."""
     monkeypatch.setenv("TUNIX_RT_STATE", str(stack.state.root))
+    monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.delenv("TUNIX_RT_GATEWAY", raising=False)
 
     def run(*arguments: str) -> Answer:

@@ -120,7 +120,10 @@ class System:
 
 @pytest.fixture(scope="session")
 def system(
-    s3_url: str, make_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+    s3_url: str,
+    make_database: Callable[[], str],
+    compile_cache: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("system")
     addresses = {name: f"127.0.0.1:{_free_port()}" for name in NAMES}
@@ -129,7 +132,7 @@ def system(
         "TUNIX_RT_DATABASE": make_database(),
         "TUNIX_RT_BLOBS": s3_url.replace("/blobs?", "/system?"),
         "TUNIX_RT_LEASE_SECONDS": LEASE_SECONDS,
-        "TUNIX_RT_COMPILE_CACHE": str(folder / "compile-cache"),
+        "TUNIX_RT_COMPILE_CACHE": str(compile_cache),
         "TUNIX_RT_WEB": f"127.0.0.1:{_free_port()}",
         **{f"TUNIX_RT_{name.upper()}": address for name, address in addresses.items() if name != "gateway"},
     }

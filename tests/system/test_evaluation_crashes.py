@@ -47,8 +47,9 @@ def stored(system, name: str) -> list[evaluation_pb2.ItemScore]:
     return list(system.registry.ListItemScores(request, timeout=30, wait_for_ready=True).item_scores)
 
 
-def wait_for_stored(system, name: str, count: int) -> list[evaluation_pb2.ItemScore]:
-    """The first outputs that are stored: so many at least, and not all."""
+def wait_for_stored(system, name: str, count: int, attempt: int = 1) -> list[evaluation_pb2.ItemScore]:
+    """The first outputs that are stored once this attempt works: so many at least, and not all."""
+    wait_for(lambda: state_of(system, name).status.attempt == attempt, 60, f"attempt {attempt} of {name}")
     wait_for(lambda: len(stored(system, name)) >= count, 90, f"{count} outputs of {name}")
     found = stored(system, name)
     assert len(found) < OUTPUTS, "it has ended before it could be disturbed"
@@ -98,13 +99,13 @@ def test_an_evaluation_that_was_killed_in_every_way_equals_one_left_alone(
     first = wait_for_stored(system, disturbed, 20)
     evaluator.descendant("tunix_rt.evaluator.engine").kill()
 
-    second = wait_for_stored(system, disturbed, len(first) + 30)
+    second = wait_for_stored(system, disturbed, len(first) + 30, attempt=2)
     engine = evaluator.descendant("tunix_rt.evaluator.engine")
     evaluator.kill()
     engine.wait(10)  # raises if the engine outlives its server
     evaluator.start()
 
-    third = wait_for_stored(system, disturbed, len(second) + 30)
+    third = wait_for_stored(system, disturbed, len(second) + 30, attempt=3)
     registry.kill()
     time.sleep(5)  # the outage itself
     registry.start()
