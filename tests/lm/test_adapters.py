@@ -10,6 +10,8 @@ from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.lora import add_lora, export_lora, has_lora, lora_config, merge_lora
 from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.model_files import read_json, write_json
+from tunix_rt.lm.peft_import import import_peft
+from tunix_rt.lm.weights import load_model, weights_digest
 
 
 @pytest.fixture
@@ -63,3 +65,28 @@ def test_an_adapter_that_would_not_be_applied_wholly_is_refused(lively_model, fo
     write_json(folder / "adapter_config.json", {**config, key: value})
     with pytest.raises(ModelError, match=f"adapter_config.json: {key}"):
         load_adapter(lively_model, folder)
+
+
+def test_an_import_is_merged_with_the_adapter_beside_it(tiny_directory, tmp_path, full_logits) -> None:
+    model = load_model(tiny_directory)
+    add_lora(model, 2, alpha=4.0, targets=("q", "down"), rngs=nnx.Rngs(1))
+    for layer in model.layers:
+        layer.q.lora_b[...] = layer.q.lora_b[...] + 0.5
+    adapter = tmp_path / "mine"
+    adapter.mkdir()
+    save_file(export_lora(model), adapter / "adapter_model.safetensors")
+    write_json(adapter / "adapter_config.json", lora_config(model))
+    provenance = import_peft(adapter, tiny_directory, tmp_path / "made")
+    merged = load_model(tmp_path / "made")
+    tokens = list(range(2, 20))
+    np.testing.assert_allclose(full_logits(merged, tokens), full_logits(model, tokens), atol=1e-4)
+    kept = tmp_path / "made" / "adapter" / "adapter_model.safetensors"
+    assert kept.read_bytes() == (adapter / "adapter_model.safetensors").read_bytes()
+    assert (provenance.source, provenance.name) == ("peft", "mine")
+    assert weights_digest(tiny_directory) in provenance.conversion
+
+
+def test_a_directory_without_an_adapter_is_refused(tiny_directory, tmp_path) -> None:
+    with pytest.raises(ModelError, match=r"adapter_config\.json"):
+        import_peft(tiny_directory, tiny_directory, tmp_path / "made")
+    assert not (tmp_path / "made").exists()

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.timeout(240)
@@ -137,6 +138,25 @@ def test_the_loop_from_a_spec_to_a_comparison(
     assert json.loads(spoken[-1])["finish_reason"] in {"stop", "length"}
     weights = command("models", "download", "runs/four", str(tmp_path / "tuned"), "--json").json
     assert weights["digest"] == run.json["weights_digest"]
+
+
+def test_an_adapter_is_imported_on_its_base(
+    command: Callable, model: str, tiny_directory: Path, tmp_path: Path
+) -> None:
+    from safetensors.numpy import save_file
+
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
+    tensors = {name.format("A"): np.ones((2, 64), np.float32), name.format("B"): np.ones((64, 2), np.float32)}
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"]}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    made = command("models", "import", str(adapter), "--id", "tuned", "--base", model, "--json").json
+    assert made["provenance"]["source"] == "peft"
+    assert "adapter/adapter_model.safetensors" in {file["path"] for file in made["files"]}
+    refused = command("models", "import", str(tiny_directory), "--id", "wrong", "--base", model, "--json")
+    assert refused.error["reason"] == "MODEL_INVALID"
 
 
 def test_an_unknown_subject_is_neither_a_run_nor_a_model(command: Callable, dataset: str) -> None:

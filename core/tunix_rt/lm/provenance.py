@@ -13,8 +13,8 @@ PROVENANCE_FILE = "provenance.json"
 class Provenance:
     """The origin of a model directory.
 
-    `source` is a kind ("gguf", "huggingface", "generated"), `package` a distribution and version or "",
-    `file` and `sha256` what was read, `weights_sha256` the digest of the directory's weights.
+    `source` is a kind ("gguf", "huggingface", "peft", "generated"), `package` a distribution and version
+    or "", `file` and `sha256` what was read, `weights_sha256` the digest of the directory's weights.
     """
 
     source: str

