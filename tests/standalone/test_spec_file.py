@@ -9,7 +9,7 @@ import pytest
 
 from tunix_rt.rpc.errors import InvalidArgument
 from tunix_rt.standalone.failures import CommandError
-from tunix_rt.standalone.spec_file import read_spec
+from tunix_rt.standalone.spec_file import read_spec, set_fields
 from tunix_rt.v1 import run_pb2
 
 YAML = """
@@ -67,7 +67,7 @@ def test_all_unknown_fields_and_wrong_types_are_named_together(tmp_path: Path) -
     }
     assert "Did you mean `steps`?" in found["spec.num_steps"]
     assert found["spec.steps"] == "is 'many'; it must be a whole number."
-    assert found["spec.optimizer.decay"] == "is 'SQUARE'; it must be one of COSINE, LINEAR, CONSTANT."
+    assert found["spec.optimizer.decay"] == "is 'SQUARE'; it must be one of COSINE, LINEAR, CONSTANT, WSD."
     assert found["spec.lora"] == "is a int; it must be a mapping of fields."
 
 
@@ -87,3 +87,26 @@ def test_a_broken_file_is_an_error_that_names_it(tmp_path: Path, name: str, text
     path.write_text(text)
     with pytest.raises(CommandError, match=f"{name} is not valid"):
         read_spec(path, run_pb2.RunSpec())
+
+
+def test_settings_win_over_a_file_also_with_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(YAML + "seed: 7\n")
+    spec = read_spec(path, run_pb2.RunSpec())
+    settings = ["seed=0", "optimizer.beta2=0.95", "optimizer.decay=WSD", "lora.targets=[o_proj]"]
+    set_fields(spec, [*settings, "samples.every=5"])
+    assert (spec.seed, spec.optimizer.beta2, spec.samples.every) == (0, 0.95, 5)
+    assert spec.optimizer.decay == run_pb2.OptimizerSpec.WSD
+    assert spec.lora.targets == ["o_proj"]
+    assert (spec.lora.rank, spec.optimizer.learning_rate) == (8, 1e-3)
+
+
+def test_wrong_settings_are_named_together() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        set_fields(run_pb2.RunSpec(), ["optimizer.lr=1", "seed=many"])
+    assert {each.field for each in caught.value.violations} == {"spec.optimizer.lr", "spec.seed"}
+
+
+def test_a_setting_without_a_value_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="it must be FIELD=VALUE"):
+        set_fields(run_pb2.RunSpec(), ["seed"])

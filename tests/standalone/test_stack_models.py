@@ -111,12 +111,20 @@ def test_the_loop_from_a_spec_to_a_comparison(
     base = command("evaluate", model, "--dataset", dataset, "--max-tokens", "8", "--json").json
     assert int(base["result"]["score"]["count"]) == size
     run = command(
-        "train", "--spec", str(path), "--model", "tiny", "--dataset", "golden", "--id", "four", "--json"
-    )
+        "train", "--spec", str(path), "--model", "tiny", "--dataset", "golden", "--id", "four", "--json",
+        "--sample-every", "2", "--set", "samples.max_new_tokens=4", "--profile",
+    )  # fmt: skip
     assert run.json["status"]["state"] == "JOB_STATE_SUCCEEDED"
     assert {metric["metric"]: metric["count"] for metric in run.json["metrics"]}["train/loss"] == "4"
     watched = command("runs", "watch", "four", "--json").out.splitlines()
     assert json.loads(watched[0])["run"]["name"] == "runs/four"
+    sampled = command("runs", "samples", "four", "--all", "--json").json["samples"]
+    assert [(each["index"], each["step"]) for each in sampled[:4]] == [(0, 2), (0, 4), (1, 2), (1, 4)]
+    assert "expected" in command("runs", "samples", "four").out
+    assert "step 4/4 loss" in command("runs", "logs", "four", "--follow").out
+    kept = command("runs", "artifacts", "four", "--kind", "profile", "--download", str(tmp_path / "kept"))
+    assert "profile" in kept.out
+    assert any((tmp_path / "kept" / "profile").rglob("*.xplane.pb"))
     assert command("runs", "cancel", "four", "--json").json["status"]["state"] == "JOB_STATE_SUCCEEDED"
     shown = command("runs", "watch", "four")
     assert "succeeded" in shown.out

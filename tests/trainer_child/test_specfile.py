@@ -29,6 +29,8 @@ def test_defaults_are_those_of_the_proto():
         format="answer-line",
         system_prompt="",
         remat=False,
+        samples=None,
+        profile=None,
     )
 
 

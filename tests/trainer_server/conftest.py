@@ -74,6 +74,15 @@ def save(step):
         write_json(partial / "state.json", {"step": step})
         partial.rename(final)
 
+def sample(step):
+    folder = directory.samples / f"{step:08}"
+    folder.mkdir(parents=True)
+    (folder / "samples.jsonl").write_text(json.dumps({"step": step}) + "\\n")
+    if step == 1:
+        (directory.root / "partial" / "plugins").mkdir(parents=True)
+        (directory.root / "partial" / "plugins" / "host.xplane.pb").write_bytes(b"profile")
+        (directory.root / "partial").rename(directory.profile)
+
 def main():
     traces = [json.loads(line) for line in directory.traces.read_text().splitlines()]
     assert all(trace["split"] for trace in traces)
@@ -88,6 +97,8 @@ def main():
     for step in range(first, spec["steps"] + 1):
         with directory.metrics.open("a") as file:
             file.write(metric_line(step, time.time(), {"train/loss": 1 / step, "train/tokens": step * 10}))
+        if how == "sample":
+            sample(step)
         gate(step)
         if how == "crash once" and step == 3 and directory.root.name == "1":
             print("about to crash")
@@ -311,6 +322,12 @@ class Bench:
         request = registry_service_pb2.ListArtifactsRequest(owner=name, kind="checkpoint")
         response = await self.registry.stub.ListArtifacts(request)
         return sorted((each.attempt, each.step) for each in response.artifacts)
+
+    async def artifacts(self, name: str, kind: str) -> list[int]:
+        """The steps of the recorded artifacts of a kind, in order."""
+        request = registry_service_pb2.ListArtifactsRequest(owner=name, kind=kind)
+        response = await self.registry.stub.ListArtifacts(request)
+        return sorted(each.step for each in response.artifacts)
 
     async def log(self, name: str) -> list[str]:
         response = await self.registry.stub.ListLogs(registry_service_pb2.ListLogsRequest(name=name))

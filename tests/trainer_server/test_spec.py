@@ -186,3 +186,36 @@ def test_epochs_have_a_range(epochs: float) -> None:
     spec = good()
     spec.steps, spec.epochs = 0, epochs
     assert [each.field for each in violations(spec)] == ["spec.epochs"]
+
+
+def test_samples_and_profile_are_completed() -> None:
+    spec = good()
+    spec.samples.every = 10
+    spec.profile.SetInParent()
+    done = complete(spec)
+    assert (done.samples.count, done.samples.max_new_tokens) == (4, 128)
+    assert (done.profile.first_step, done.profile.steps) == (3, 3)
+    spec.samples.prompts.append("What is 2 + 2?")
+    assert complete(spec).samples.count == 0
+
+
+def test_everything_wrong_with_samples_and_profile_is_named() -> None:
+    spec = good()
+    spec.validate_every = 0
+    spec.samples.count, spec.samples.max_new_tokens = 33, 2000
+    spec.profile.first_step, spec.profile.steps = 101, 101
+    assert {each.field for each in violations(spec)} == {
+        "spec.samples.every",
+        "spec.samples.count",
+        "spec.samples.max_new_tokens",
+        "spec.samples.prompts",
+        "spec.profile.first_step",
+        "spec.profile.steps",
+    }
+
+
+def test_prompts_go_without_a_count_and_are_texts() -> None:
+    spec = good()
+    spec.samples.every, spec.samples.count = 1, 2
+    spec.samples.prompts.extend(["fine", " "])
+    assert {each.field for each in violations(spec)} == {"spec.samples.count", "spec.samples.prompts[1]"}

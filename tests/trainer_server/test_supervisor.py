@@ -69,6 +69,13 @@ async def test_a_run_leaves_its_metrics_log_checkpoints_facts_and_weights(bench:
     assert len(list((bench.work / "models").iterdir())) == 1
 
 
+async def test_samples_and_the_profile_are_stored(bench: Any, spec: RunSpec) -> None:
+    name = await bench.queue(spec, "sample")
+    await bench.run_until(name)
+    assert await bench.artifacts(name, "samples") == STEPS
+    assert await bench.artifacts(name, "profile") == [0]
+
+
 async def test_a_crashed_child_is_tried_again_from_its_last_checkpoint(bench: Any, spec: RunSpec) -> None:
     name = await bench.queue(spec, "crash once")
     run = await bench.run_until(name)

@@ -2,7 +2,8 @@
 
 The supervisor writes `spec.json`, `traces.jsonl`, `base/` and `checkpoints/`
 before it starts the child. The child appends to `metrics.jsonl`, and leaves
-`facts.json`, more checkpoints, `model/` and, last, `outcome.json`.
+`facts.json`, more checkpoints, `samples/` and `profile/` where they are asked
+for, `model/` and, last, `outcome.json`.
 """
 
 from __future__ import annotations
@@ -62,6 +63,16 @@ class JobDirectory:
         return self.root / "facts.json"
 
     @property
+    def samples(self) -> Path:
+        """A folder `{step:08}` for each step with samples, complete when it holds `samples.jsonl`."""
+        return self.root / "samples"
+
+    @property
+    def profile(self) -> Path:
+        """The profile of some steps; there when it is complete."""
+        return self.root / "profile"
+
+    @property
     def model(self) -> Path:
         """The final weights, in Hugging Face layout."""
         return self.root / "model"
@@ -88,7 +99,11 @@ class JobDirectory:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a value as JSON, whole or not at all. Raises ValueError for NaN and infinity."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    write_whole(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text in UTF-8, whole or not at all."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("w", encoding="utf-8") as file:

@@ -1,7 +1,8 @@
-"""`runs list`, `show`, `watch` and `cancel`."""
+"""`runs list`, `show`, `watch`, `logs`, `samples`, `artifacts` and `cancel`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,13 +13,23 @@ from tunix_rt.standalone.options import GatewayOption, JsonOption, LimitOption
 from tunix_rt.standalone.output import console, errors, message_dict, print_json
 from tunix_rt.standalone.resources import dataset_name, run_name
 from tunix_rt.standalone.run_display import follow_run
+from tunix_rt.standalone.run_records import (
+    artifact_table,
+    list_artifacts,
+    log_lines,
+    read_samples,
+    sample_table,
+)
+from tunix_rt.standalone.transfers import download_files
 from tunix_rt.standalone.views import duration_text, fields_table, number_text, run_table, state_text
 from tunix_rt.v1 import job_pb2 as job_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 from tunix_rt.v1 import run_pb2 as run_pb
 from tunix_rt.v1 import trainer_service_pb2 as trainer_pb
 
-app = typer.Typer(help="List, show, watch and cancel training runs.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show, watch and cancel training runs; read what they left.", no_args_is_help=True
+)
 RunArgument = Annotated[str, typer.Argument(help="The run.", metavar="RUN")]
 
 
@@ -67,6 +78,69 @@ def watch(run: RunArgument, *, gateway: GatewayOption = None, json: JsonOption =
                 print_json(event, line=True)
             return
         finish(follow_or_detach(connection, name))
+
+
+@app.command()
+def logs(
+    run: RunArgument,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    gateway: GatewayOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print the log of a run, all attempts in order."""
+    with connect(gateway) as connection:
+        for line in log_lines(connection, run_name(run), follow=follow):
+            if json:
+                print_json(line, line=True)
+            else:
+                console.print(line.text, markup=False, soft_wrap=True)
+
+
+@app.command()
+def samples(
+    run: RunArgument,
+    *,
+    step: Annotated[int | None, typer.Option("--step", help="Of this step. (default: the newest)")] = None,
+    every_step: Annotated[bool, typer.Option("--all", help="Of all steps.")] = False,
+    gateway: GatewayOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show how a run answered its fixed prompts on the way."""
+    with connect(gateway) as connection:
+        found = read_samples(connection, run_name(run), step=step, every_step=every_step)
+    if json:
+        print_json({"samples": found})
+    elif found:
+        console.print(sample_table(found))
+    else:
+        console.print("No samples. Ask for them with `tunix-rt train --sample-every STEPS`.")
+
+
+@app.command()
+def artifacts(
+    run: RunArgument,
+    *,
+    kind: Annotated[str, typer.Option("--kind", help="Only checkpoint, model, samples or profile.")] = "",
+    download: Annotated[
+        Path | None, typer.Option("--download", help="Fetch them into this folder, one folder each.")
+    ] = None,
+    gateway: GatewayOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List what a run has stored, and fetch it."""
+    with connect(gateway) as connection:
+        found = list_artifacts(connection, run_name(run), kind)
+        if download:
+            for artifact in found:
+                folder = download / artifact.kind / (f"{artifact.step:08}" if artifact.step else "")
+                download_files(connection.registry, artifact.files, folder, advance=lambda _: None)
+    if json:
+        print_json(registry_pb.ListArtifactsResponse(artifacts=found))
+    elif found:
+        console.print(artifact_table(found))
+    else:
+        console.print("No artifacts yet.")
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,6 +44,54 @@ def fill(message: M, values: Mapping[str, object], *, field: str = "spec") -> M:
     if violations:
         raise InvalidArgument(violations)
     return message
+
+
+def set_fields(message: M, settings: Sequence[str], *, field: str = "spec") -> M:
+    """Sets fields from texts such as `optimizer.beta2=0.95`, whose values are YAML, and returns the message.
+
+    A later one wins. Raises InvalidArgument with all that are wrong.
+    """
+    values: dict[str, Any] = {}
+    violations = []
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        names = path.strip().split(".")
+        if not equals or not all(names):
+            violations.append(Violation("--set", f"is `{setting[:100]}`; it must be FIELD=VALUE."))
+            continue
+        inner = values
+        for name in names[:-1]:
+            inner = inner.setdefault(name, {}) if isinstance(inner.get(name, {}), dict) else {}
+        inner[names[-1]] = _yaml(text, f"--set {path}")
+    if violations:
+        raise InvalidArgument(violations)
+    _replace(message, fill(type(message)(), values, field=field), values)
+    return message
+
+
+def _replace(target: Message, given: Message, values: Mapping[str, object]) -> None:
+    """Takes over the fields that `values` names, from a message filled with them."""
+    for name, value in values.items():
+        inner = getattr(given, name)
+        if isinstance(inner, Message) and isinstance(value, Mapping):
+            getattr(target, name).SetInParent()
+            _replace(getattr(target, name), inner, value)
+        elif isinstance(inner, Message):
+            getattr(target, name).CopyFrom(inner)
+        elif isinstance(value, list | Mapping):
+            target.ClearField(name)
+            getattr(target, name).MergeFrom(inner)
+        else:
+            setattr(target, name, inner)
+
+
+def _yaml(text: str, where: str) -> object:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidArgument.of(where, f"is `{text[:100]}`; it must be a YAML value.") from error
 
 
 def _load(path: Path) -> object:

@@ -14,7 +14,7 @@ from tunix_rt.standalone.options import GatewayOption, JsonOption, parse_labels
 from tunix_rt.standalone.output import errors, print_json
 from tunix_rt.standalone.resources import dataset_name, model_version_name, task_version_name
 from tunix_rt.standalone.run_commands import finish, follow_or_detach
-from tunix_rt.standalone.spec_file import read_spec
+from tunix_rt.standalone.spec_file import read_spec, set_fields
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import job_pb2 as job_pb
 from tunix_rt.v1 import run_pb2 as run_pb
@@ -59,6 +59,17 @@ def train(
     text_format: Annotated[str | None, typer.Option("--format", help="answer-line or tags.")] = None,
     system_prompt: Annotated[str | None, typer.Option("--system-prompt")] = None,
     remat: Annotated[bool, typer.Option("--remat", help="Recompute activations: less memory.")] = False,
+    sample_every: Annotated[
+        int | None, typer.Option("--sample-every", help="Steps between samples of validation prompts.")
+    ] = None,
+    sample_prompt: Annotated[
+        list[str] | None, typer.Option("--sample-prompt", help="Sample this prompt in place; repeatable.")
+    ] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Keep a JAX profile of three steps.")] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any field of the spec, as optimizer.beta2=0.95; repeatable."),
+    ] = None,
     evaluate_after: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,6 +104,8 @@ def train(
     apply_tuning(run_spec, lora_rank=lora_rank, full=full)
     optimizer = {"learning_rate": learning_rate, "warmup_steps": warmup_steps, "weight_decay": weight_decay}
     apply_optimizer(run_spec, optimizer, decay=decay, from_file=spec is not None)
+    apply_shown(run_spec, sample_every=sample_every, sample_prompts=sample_prompt or [], profile=profile)
+    set_fields(run_spec, settings or [])
     run = run_pb.Run(spec=run_spec, description=description, labels=parse_labels(label or []))
     with connect(gateway) as connection:
         run.spec.model = model_version_name(connection, model or run_spec.model, "spec.model")
@@ -125,6 +138,19 @@ def apply_options(spec: run_pb.RunSpec, given: dict[str, object], *, from_file: 
         spec.ClearField("epochs")
     if given["epochs"] is not None and given["steps"] is None:
         spec.ClearField("steps")
+
+
+def apply_shown(
+    spec: run_pb.RunSpec, *, sample_every: int | None, sample_prompts: list[str], profile: bool
+) -> None:
+    """Sets samples, each tenth of the steps where only prompts are given, and the profile."""
+    if sample_every is not None or sample_prompts:
+        spec.samples.SetInParent()
+        every = max(1, spec.steps // 10) if sample_every is None else sample_every
+        _set(spec.samples, "every", every, "spec.samples.every")
+        spec.samples.prompts.extend(sample_prompts)
+    if profile:
+        spec.profile.SetInParent()
 
 
 def apply_tuning(spec: run_pb.RunSpec, *, lora_rank: int | None, full: bool) -> None:
@@ -181,7 +207,10 @@ def parse_evaluations(
 
 
 def _set(
-    message: run_pb.RunSpec | run_pb.OptimizerSpec | run_pb.LoraTuning, field: str, value: object, path: str
+    message: run_pb.RunSpec | run_pb.OptimizerSpec | run_pb.LoraTuning | run_pb.SampleSpec,
+    field: str,
+    value: object,
+    path: str,
 ) -> None:
     try:
         setattr(message, field, value)

@@ -47,6 +47,11 @@ class Batch:
         """Predictions that count in the loss."""
         return int(np.count_nonzero(self.weights))
 
+    @property
+    def visible_pairs(self) -> int:
+        """Pairs of a token and a token that it sees: itself and the earlier ones of its trace."""
+        return int((self.positions[self.segments > 0] + 1).sum(dtype=np.int64))
+
 
 def check_lengths(examples: Sequence[Example], max_length: int) -> None:
     """Raises TrainingFailure that names the traces that do not fit in a row; nothing is ever cut."""
@@ -82,6 +87,10 @@ class TrainingBatches:
     def steps(self, epochs: float) -> int:
         """The steps that see at least `epochs` times every row."""
         return max(1, math.ceil(epochs * self.rows / self._batch_size))
+
+    def epochs(self, steps: int) -> float:
+        """How often so many steps have seen every row."""
+        return steps * self._batch_size / self.rows
 
     def batch(self, index: int) -> Batch:
         """The batch at an index from 0; rows go on into the next epoch without a gap."""

@@ -26,8 +26,8 @@ class Program:
     """A model taken apart into what is trained and what is frozen, and its compiled steps.
 
     `step(trained, optimizer_state, frozen, arrays, rate)` gives the next trained and optimizer_state, whose
-    buffers the compiled step takes over, and the scalars loss, accuracy, grad_norm and finite; unless
-    finite, nothing has changed. `validate(trained, frozen, arrays)` gives loss and accuracy.
+    buffers the compiled step takes over, and the scalars loss, accuracy, grad_norm, update_norm and finite;
+    unless finite, nothing has changed. `validate(trained, frozen, arrays)` gives loss and accuracy.
     """
 
     graph: nnx.GraphDef[Decoder]
@@ -73,12 +73,19 @@ def build_program(
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         updates, new_state = optimizer.update(gradient, state, trained)
         new_trained = jax.tree.map(lambda leaf, update: leaf - rate * update, trained, updates)
+        update_norm = rate * optax.tree.norm(updates)
         keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
         trained, state = jax.tree.map(keep, (new_trained, new_state), (trained, state))
         return (
             trained,
             state,
-            {"loss": loss, "accuracy": accuracy, "grad_norm": norm, "finite": finite},
+            {
+                "loss": loss,
+                "accuracy": accuracy,
+                "grad_norm": norm,
+                "update_norm": update_norm,
+                "finite": finite,
+            },
         )
 
     def validate(trained: Tree, frozen: Tree, arrays: Arrays) -> dict[str, jax.Array]:

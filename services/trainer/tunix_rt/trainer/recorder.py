@@ -34,22 +34,38 @@ class Recorder:
     ) -> None:
         """Records every checkpoint that the child completes, until it has ended.
 
-        A checkpoint is recorded after the metrics up to it are stored: an attempt
-        that resumes from it would never measure them again. Recorded checkpoints
+        A checkpoint is recorded after the metrics and samples up to it are stored: an
+        attempt that resumes from it would never make them again. Recorded checkpoints
         but the newest are removed from the directory.
         """
         recorded = {step for step, _ in directory.complete_checkpoints()}
+        attached: set[Path] = set()
         while True:
             finished = ended.is_set()
             for step, folder in directory.complete_checkpoints():
                 if step not in recorded:
+                    await self._attach(claimed, directory, attached)
                     await shipped.reaches(whole_lines_bytes(directory.metrics))
                     await self._record(claimed, CHECKPOINT, folder, step=step)
                     recorded.add(step)
                     await _remove_older(directory, recorded)
+            await self._attach(claimed, directory, attached)
             if finished:
                 return
             await wait_for_event(ended, _POLL_SECONDS)
+
+    async def _attach(self, claimed: ClaimedJob, directory: JobDirectory, attached: set[Path]) -> None:
+        """Records the samples and the profile that are complete and not among those attached."""
+        found = [
+            ("samples", int(file.parent.name), file.parent)
+            for file in directory.samples.glob("*/samples.jsonl")
+        ]
+        if directory.profile.is_dir():
+            found.append(("profile", 0, directory.profile))
+        for kind, step, folder in sorted(found):
+            if folder not in attached:
+                await self._record(claimed, kind, folder, step=step)
+                attached.add(folder)
 
     async def record_model(self, claimed: ClaimedJob, directory: JobDirectory) -> pb.FinishJobRequest:
         """Records the final weights and returns the outcome that names them."""

@@ -19,6 +19,8 @@ from tunix_rt.v1.run_pb2 import LoraTuning, OptimizerSpec, RunSpec
 
 MAX_STEPS = 10_000_000
 MAX_EVALUATIONS = 20
+MAX_SAMPLES = 32
+MAX_PROMPT_BYTES = 16 * 1024
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -40,6 +42,12 @@ def complete(spec: RunSpec) -> RunSpec:
         made.full.SetInParent()
     if not spec.HasField("validate_every") and spec.steps:
         made.validate_every = max(1, spec.steps // 10)
+    if spec.HasField("samples"):
+        made.samples.max_new_tokens = spec.samples.max_new_tokens or 128
+        made.samples.count = spec.samples.count or (0 if spec.samples.prompts else 4)
+    if spec.HasField("profile"):
+        made.profile.first_step = spec.profile.first_step or min(3, spec.steps or 3)
+        made.profile.steps = spec.profile.steps or 3
     _complete_optimizer(made.optimizer)
     for evaluation in made.evaluate_after:
         evaluation.CopyFrom(_follow_up(evaluation, made))
@@ -90,6 +98,10 @@ def _run_violations(spec: RunSpec) -> Iterator[Violation]:
     if spec.checkpoint_every < 0:
         text = f"is {spec.checkpoint_every}; it must be positive, or 0 to save only the last step."
         yield Violation("spec.checkpoint_every", text)
+    if spec.HasField("samples"):
+        yield from _sample_violations(spec)
+    if spec.HasField("profile"):
+        yield from _profile_violations(spec)
     yield from choice_violations(spec.format, FORMATS, "spec.format")
     yield from system_prompt_violations(spec.system_prompt, "spec.system_prompt")
     if len(spec.evaluate_after) > MAX_EVALUATIONS:
@@ -109,6 +121,33 @@ def _length_violations(spec: RunSpec) -> Iterator[Violation]:
             yield Violation("spec.steps", text)
     elif not 0 < spec.epochs <= 1000:
         yield Violation("spec.epochs", f"is {spec.epochs:g}; it must be in (0, 1000].")
+
+
+def _sample_violations(spec: RunSpec) -> Iterator[Violation]:
+    samples, path = spec.samples, "spec.samples"
+    yield from _range(samples.every, 1, MAX_STEPS, f"{path}.every")
+    yield from _range(samples.max_new_tokens, 0, 1024, f"{path}.max_new_tokens")
+    yield from _range(samples.count, 0, MAX_SAMPLES, f"{path}.count")
+    if len(samples.prompts) > MAX_SAMPLES:
+        text = f"has {len(samples.prompts)} prompts; at most {MAX_SAMPLES} are allowed."
+        yield Violation(f"{path}.prompts", text)
+    for index, prompt in enumerate(samples.prompts[:MAX_SAMPLES]):
+        if not prompt.strip() or len(prompt.encode()) > MAX_PROMPT_BYTES:
+            text = f"has {len(prompt.encode())} bytes; it must be a text of at most {MAX_PROMPT_BYTES}."
+            yield Violation(f"{path}.prompts[{index}]", text)
+    if samples.prompts and samples.count:
+        yield Violation(f"{path}.count", f"is {samples.count}; leave it out where prompts are given.")
+    if not samples.prompts and spec.HasField("validate_every") and spec.validate_every == 0:
+        text = "is empty, and there are no validation traces as validate_every is 0; give the prompts."
+        yield Violation(f"{path}.prompts", text)
+
+
+def _profile_violations(spec: RunSpec) -> Iterator[Violation]:
+    yield from _range(spec.profile.first_step, 0, MAX_STEPS, "spec.profile.first_step")
+    yield from _range(spec.profile.steps, 0, 100, "spec.profile.steps")
+    if spec.steps and spec.profile.first_step > spec.steps:
+        text = f"is {spec.profile.first_step}; it must be at most spec.steps, which is {spec.steps}."
+        yield Violation("spec.profile.first_step", text)
 
 
 def _lora_violations(lora: LoraTuning) -> Iterator[Violation]:

@@ -35,6 +35,24 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True)
+class SampleSettings:
+    """Samples every so many steps; without `prompts`, of the first `count` validation traces."""
+
+    every: int
+    prompts: tuple[str, ...]
+    count: int
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class ProfileSettings:
+    """The steps of the profile."""
+
+    first_step: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class TrainSpec:
     """What is trained, on which splits, and how; exactly one of `steps` and `epochs` is not 0.
 
@@ -55,6 +73,8 @@ class TrainSpec:
     format: str
     system_prompt: str
     remat: bool
+    samples: SampleSettings | None
+    profile: ProfileSettings | None
 
 
 def parse_spec(value: object) -> TrainSpec:
@@ -86,6 +106,8 @@ def parse_spec(value: object) -> TrainSpec:
         format=reader.choice("format", ("answer-line", "tags"), "answer-line"),
         system_prompt=reader.text("system_prompt", ""),
         remat=reader.flag("remat"),
+        samples=_samples(reader.section("samples")) if "samples" in reader.left else None,
+        profile=_profile(reader.section("profile")) if "profile" in reader.left else None,
     )
     if (spec.steps > 0) == (spec.epochs > 0):
         reader.problems.append("steps and epochs: exactly one of them must be set.")
@@ -121,6 +143,28 @@ def _lora(reader: _Reader) -> LoraSettings:
         reader.problems.append(f"{reader.path}targets: must be names of projections.")
     reader.finish()
     return LoraSettings(rank=rank, alpha=alpha, targets=tuple(targets))
+
+
+def _samples(reader: _Reader) -> SampleSettings:
+    prompts = reader.take("prompts", list, [])
+    if not all(isinstance(prompt, str) for prompt in prompts):
+        reader.problems.append(f"{reader.path}prompts: must be texts.")
+    settings = SampleSettings(
+        every=reader.whole("every", low=1),
+        prompts=tuple(prompts),
+        count=reader.whole("count", 0, high=32) or 4,
+        max_new_tokens=reader.whole("max_new_tokens", 0, high=1024) or 128,
+    )
+    reader.finish()
+    return settings
+
+
+def _profile(reader: _Reader) -> ProfileSettings:
+    settings = ProfileSettings(
+        first_step=reader.whole("first_step", 0) or 3, steps=reader.whole("steps", 0, high=100) or 3
+    )
+    reader.finish()
+    return settings
 
 
 class _Reader:

@@ -183,7 +183,7 @@ async def _observe(claimed: ClaimedJob, directory: JobDirectory, ended: asyncio.
     """Keeps progress and facts of the attempt up to date."""
     while True:
         finished = ended.is_set()
-        if not claimed.facts and (facts := _read_or_none(directory.facts)):
+        if (facts := _read_or_none(directory.facts)) and facts != claimed.facts:
             claimed.facts = facts
             claimed.progress_total = int(facts.get("steps", 0))
         claimed.progress = max(claimed.progress, _last_step(directory.metrics))

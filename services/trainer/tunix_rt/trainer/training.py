@@ -13,14 +13,18 @@ from flax import nnx
 from tunix_rt.jobs.directory import JobDirectory, write_json
 from tunix_rt.lm.lora import TARGETS, add_lora
 from tunix_rt.lm.model import Decoder, parameter_count
-from tunix_rt.lm.weights import load_model
+from tunix_rt.lm.tokenizer import Tokenizer
+from tunix_rt.lm.weights import load_config, load_model
 from tunix_rt.trainer.export import export_model
 from tunix_rt.trainer.failure import TrainingFailure
+from tunix_rt.trainer.flops import step_flops
 from tunix_rt.trainer.inputs import Inputs, read_inputs
 from tunix_rt.trainer.loop import Training
 from tunix_rt.trainer.metrics_file import open_metrics
 from tunix_rt.trainer.optimizer import make_optimizer
+from tunix_rt.trainer.profiler import Profiler
 from tunix_rt.trainer.program import Program, build_program, take_apart
+from tunix_rt.trainer.samples import Sampler, sample_prompts
 from tunix_rt.trainer.snapshot import Snapshot, load_snapshot, save_snapshot
 from tunix_rt.trainer.specfile import TrainSpec
 
@@ -37,7 +41,6 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
     graph, trained, frozen = take_apart(model, lora=inputs.spec.lora is not None)
     facts = _facts(inputs, parameters=parameter_count(model), trained=_size(trained))
     del model  # its arrays are given away to the first step
-    write_json(directory.facts, facts)
     optimizer = make_optimizer(inputs.spec.optimizer)
     snapshot = load_snapshot(
         directory,
@@ -45,9 +48,15 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
         identity=inputs.identity,
     )
     report(_opening(facts, snapshot.step))
+    tools = _tools(directory, inputs, adapters=_size(trained) if inputs.spec.lora else None)
+    write_json(directory.facts, facts)
     program = build_program(graph, optimizer, lora=inputs.spec.lora is not None, remat=inputs.spec.remat)
     if snapshot.step < inputs.plan.steps and not stop_asked():
-        program = _compiled(program, inputs, snapshot, frozen=frozen, report=report)
+        began = time.monotonic()
+        program = _compiled(program, inputs, snapshot, frozen=frozen)
+        facts["compile_seconds"] = round(time.monotonic() - began, 2)
+        write_json(directory.facts, facts)
+        report(f"compiled in {facts['compile_seconds']:.1f} s")
     with open_metrics(directory.metrics, step=snapshot.step) as metrics:
         snapshot = Training(
             spec=inputs.spec,
@@ -57,6 +66,7 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
             batches=inputs.batches,
             validation=inputs.splits.validation,
             metrics=metrics,
+            **tools,
             save=lambda reached: save_snapshot(directory, reached, identity=inputs.identity),
             stop_asked=stop_asked,
             report=report,
@@ -90,19 +100,32 @@ def _word(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def _compiled(
-    program: Program, inputs: Inputs, snapshot: Snapshot, *, frozen: Any, report: Report
-) -> Program:
-    began = time.monotonic()
-    made = program.compiled(
+def _tools(directory: JobDirectory, inputs: Inputs, *, adapters: int | None) -> dict[str, Any]:
+    """What the loop measures and shows with."""
+    spec, config = inputs.spec, load_config(directory.base)
+    sampler = None
+    if spec.samples:
+        tokenizer = Tokenizer.load(directory.base)
+        sampler = Sampler(
+            spec.samples,
+            sample_prompts(spec, inputs.splits.validation, tokenizer),
+            tokenizer=tokenizer,
+            directory=directory,
+            max_positions=config.max_positions,
+        )
+    profiler = Profiler(spec.profile, directory) if spec.profile else None
+    flops = step_flops(config, adapter_parameters=adapters)
+    return {"flops": flops, "sampler": sampler, "profiler": profiler}
+
+
+def _compiled(program: Program, inputs: Inputs, snapshot: Snapshot, *, frozen: Any) -> Program:
+    return program.compiled(
         snapshot.trained,
         snapshot.optimizer,
         frozen,
         batch=inputs.batches.batch(snapshot.step),
         validates=inputs.plan.validate_every > 0,
     )
-    report(f"compiled in {time.monotonic() - began:.1f} s")
-    return made
 
 
 def _size(tree: Any) -> int:

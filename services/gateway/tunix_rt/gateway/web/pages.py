@@ -62,6 +62,7 @@ class Pages:
             parameters=sorted(flatten_spec(details.run.spec).items()),
             facts=sorted((key, _fact(value)) for key, value in details.run.facts.items()),
             lines=await reads.read_log_tail(self._registry, name) if ended else [],
+            samples=await reads.read_samples(self._registry, details.run),
             ended=ended,
             run_time=text.run_time(details.run.status, time.time()),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from tunix_rt.v1 import registry_service_pb2 as pb2
 CALL_SECONDS = 30.0
 BOARD_DATASETS = 6
 LOG_LINES = 2000
+SAMPLE_STEPS = 6
 _LOG_PAGES = 100
 
 
@@ -99,6 +101,24 @@ async def read_log_tail(registry: Any, name: str) -> list[str]:
         tail.extend(line.text for line in page.lines)
         request.resume_token = page.resume_token
     return list(tail)
+
+
+async def read_samples(registry: Any, run: run_pb2.Run) -> list[dict[str, Any]]:
+    """The samples of a run's newest SAMPLE_STEPS steps that have some, ordered by prompt and step."""
+    if not run.spec.HasField("samples"):
+        return []
+    request = pb2.ListArtifactsRequest(owner=run.name, kind="samples", page_size=1000)
+    page = await registry.ListArtifacts(request, timeout=CALL_SECONDS)
+    by_step = {artifact.step: artifact for artifact in reversed(page.artifacts)}  # the newest attempt's
+    newest = sorted(by_step)[-SAMPLE_STEPS:]
+    texts = await asyncio.gather(*(_read_text(registry, by_step[step].files[0].sha256) for step in newest))
+    samples = [json.loads(line) for text in texts for line in text.splitlines()]
+    return sorted(samples, key=lambda sample: (sample["index"], sample["step"]))
+
+
+async def _read_text(registry: Any, sha256: str) -> str:
+    chunks = registry.ReadBlob(pb2.ReadBlobRequest(sha256=sha256), timeout=CALL_SECONDS)
+    return b"".join([chunk.data async for chunk in chunks]).decode("utf-8")
 
 
 async def read_evaluation(
