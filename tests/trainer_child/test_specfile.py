@@ -29,6 +29,10 @@ def test_defaults_are_those_of_the_proto():
         format="answer-line",
         system_prompt="",
         remat=False,
+        micro_batch_size=2,
+        compute_type="FLOAT32",
+        ema_decay=0.0,
+        early_stopping=None,
     )
 
 

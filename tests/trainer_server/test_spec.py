@@ -33,6 +33,11 @@ def test_the_smallest_spec_is_completed() -> None:
     expected.optimizer.weight_decay = 0
     expected.optimizer.clip_norm = 1
     expected.optimizer.beta1, expected.optimizer.beta2 = 0.9, 0.999
+    expected.optimizer.algorithm = OptimizerSpec.ADAMW
+    expected.optimizer.epsilon = 1e-8
+    expected.optimizer.no_decay[:] = ["norms", "biases"]
+    expected.micro_batch_size = 8
+    expected.compute_type = RunSpec.FLOAT32
     assert complete(good()) == expected
 
 

@@ -9,6 +9,7 @@ from flax import nnx
 
 from tunix_rt.lm.attention import cached_attention, causal_attention
 from tunix_rt.lm.config import ModelConfig
+from tunix_rt.lm.dropout import drop
 from tunix_rt.lm.rotary import rotary_table, rotate
 
 Table = tuple[jax.Array, jax.Array]
@@ -22,13 +23,15 @@ class Projection(nnx.Module):
         self.weight = nnx.Param(_normal(rngs, (outputs, inputs)))
         self.lora_a: nnx.Variable[jax.Array] | None = nnx.data(None)
         self.lora_b: nnx.Variable[jax.Array] | None = nnx.data(None)
-        self.lora_scale = 0.0
+        self.lora_keys: nnx.Variable[jax.Array] | None = nnx.data(None)
+        self.lora_scale = self.lora_dropout = 0.0
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map x (rows, inputs) to (rows, outputs)."""
         y = self.product(x)
         if self.lora_a is not None and self.lora_b is not None:
-            y = y + (x @ self.lora_a[...]) @ self.lora_b[...] * jnp.float32(self.lora_scale)
+            seen = x if self.lora_keys is None else drop(x, self.lora_keys[...], self.lora_dropout)
+            y = y + (seen @ self.lora_a[...]) @ self.lora_b[...] * self.lora_scale
         return y
 
     @property

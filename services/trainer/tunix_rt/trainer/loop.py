@@ -7,16 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-import numpy as np
-
-from tunix_rt.trainer.batches import Batch, Example, TrainingBatches, validation_batches
-from tunix_rt.trainer.failure import TrainingFailure
+from tunix_rt.trainer.batches import Example, TrainingBatches, validation_batches
 from tunix_rt.trainer.metrics_file import write_metrics
 from tunix_rt.trainer.optimizer import learning_rate
 from tunix_rt.trainer.plan import Plan
 from tunix_rt.trainer.program import Program, batch_arrays
 from tunix_rt.trainer.snapshot import Snapshot
 from tunix_rt.trainer.specfile import TrainSpec
+from tunix_rt.trainer.stepping import take_step
 
 _LOG_SECONDS = 2.0
 
@@ -39,19 +37,24 @@ class Training:
     def run(self, snapshot: Snapshot) -> Snapshot:
         """Train until the last step or until a stop is asked for; where it ends, it has saved."""
         logged = 0.0
-        while snapshot.step < self.plan.steps and not self.stop_asked():
+        while not self.ended(snapshot) and not self.stop_asked():
             values = self._step(snapshot)
             if self.plan.validates(snapshot.step):
                 values |= self._validate(snapshot)
+                snapshot.stopping = snapshot.stopping.after(self.spec.early_stopping, snapshot.step, values)
             write_metrics(self.metrics, snapshot.step, values)
             now = time.monotonic()
-            last = snapshot.step == self.plan.steps
+            last = self.ended(snapshot)
             if now - logged >= _LOG_SECONDS or "validation/loss" in values or last:
                 self.report(_log_line(snapshot.step, self.plan.steps, values))
                 logged = now
-            if self.plan.saves(snapshot.step) or self.stop_asked():
+            if self.plan.saves(snapshot.step) or last or self.stop_asked():
                 self.save(snapshot)
         return snapshot
+
+    def ended(self, snapshot: Snapshot) -> bool:
+        """Whether the run has nothing left to do: all its steps are taken, or it no longer gets better."""
+        return snapshot.step >= self.plan.steps or snapshot.stopping.ended(self.spec.early_stopping)
 
     def _step(self, snapshot: Snapshot) -> dict[str, float]:
         """Take one step in place, and measure it."""
@@ -59,46 +62,35 @@ class Training:
         step = snapshot.step + 1
         batch = self.batches.batch(snapshot.step)
         rate = learning_rate(self.spec.optimizer, step, steps=self.plan.steps)
-        snapshot.trained, snapshot.optimizer, scalars = self.program.step(
-            snapshot.trained, snapshot.optimizer, self.frozen, batch_arrays(batch), np.float32(rate)
-        )
-        loss, grad_norm = float(scalars["loss"]), float(scalars["grad_norm"])
-        if not bool(scalars["finite"]):
-            raise _non_finite(step, batch, loss=loss, grad_norm=grad_norm)
-        snapshot.step = step
-        snapshot.weighted_tokens += batch.weighted_count
+        measured = take_step(self.program, snapshot, self.frozen, batch, spec=self.spec, rate=rate)
         elapsed = time.monotonic() - began
+        skipped = (
+            {} if self.spec.optimizer.spikes is None else {"train/skipped_steps": snapshot.spikes.skipped}
+        )
         return {
-            "train/loss": loss,
+            "train/loss": measured.loss,
             "train/learning_rate": rate,
-            "train/grad_norm": grad_norm,
-            "train/token_accuracy": float(scalars["accuracy"]),
+            "train/grad_norm": measured.grad_norm,
+            "train/token_accuracy": measured.accuracy,
             "train/tokens": snapshot.weighted_tokens,
             "train/tokens_per_second": batch.token_count / elapsed,
             "train/steps_per_second": 1.0 / elapsed,
             "train/step_time": elapsed,
+            **skipped,
         }
 
     def _validate(self, snapshot: Snapshot) -> dict[str, float]:
         spec = self.spec
         loss = accuracy = total = 0.0
         for batch in validation_batches(
-            self.validation, batch_size=spec.batch_size, max_length=spec.max_length
+            self.validation, batch_size=spec.micro_batch_size, max_length=spec.max_length
         ):
-            scalars = self.program.validate(snapshot.trained, self.frozen, batch_arrays(batch))
+            scalars = self.program.validate(snapshot.carried.result, self.frozen, batch_arrays(batch))
             weight = float(batch.weights.sum(dtype="float64"))
             loss += float(scalars["loss"]) * weight
             accuracy += float(scalars["accuracy"]) * weight
             total += weight
         return {"validation/loss": loss / total, "validation/token_accuracy": accuracy / total}
-
-
-def _non_finite(step: int, batch: Batch, *, loss: float, grad_norm: float) -> TrainingFailure:
-    return TrainingFailure(
-        "NON_FINITE_LOSS",
-        f"Step {step} has loss {loss} and gradient norm {grad_norm}; the weights were not updated. "
-        f"Lower learning_rate or look at the batch's traces: {', '.join(batch.traces)}.",
-    )
 
 
 def _log_line(step: int, steps: int, values: dict[str, float]) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import optax
 from flax import nnx
 
 from tunix_rt.jobs.directory import JobDirectory, write_json
@@ -16,10 +18,12 @@ from tunix_rt.lm.model import Decoder, parameter_count
 from tunix_rt.lm.weights import load_model
 from tunix_rt.trainer.export import export_model
 from tunix_rt.trainer.failure import TrainingFailure
+from tunix_rt.trainer.gradient import Forward, Graph
 from tunix_rt.trainer.inputs import Inputs, read_inputs
 from tunix_rt.trainer.loop import Training
 from tunix_rt.trainer.metrics_file import open_metrics
 from tunix_rt.trainer.optimizer import make_optimizer
+from tunix_rt.trainer.precision import slow_type
 from tunix_rt.trainer.program import Program, build_program, take_apart
 from tunix_rt.trainer.snapshot import Snapshot, load_snapshot, save_snapshot
 from tunix_rt.trainer.specfile import TrainSpec
@@ -41,15 +45,17 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
     optimizer = make_optimizer(inputs.spec.optimizer)
     snapshot = load_snapshot(
         directory,
-        Snapshot(step=0, weighted_tokens=0, trained=trained, optimizer=optimizer.init(trained)),
+        _start(trained, optimizer, inputs.spec),
         identity=inputs.identity,
     )
     report(_opening(facts, snapshot.step))
-    program = build_program(graph, optimizer, lora=inputs.spec.lora is not None, remat=inputs.spec.remat)
+    program = _program(graph, optimizer, inputs.spec)
+    if line := slow_type(inputs.spec.compute_type, jax.devices()[0]):
+        report(line)
     if snapshot.step < inputs.plan.steps and not stop_asked():
         program = _compiled(program, inputs, snapshot, frozen=frozen, report=report)
     with open_metrics(directory.metrics, step=snapshot.step) as metrics:
-        snapshot = Training(
+        training = Training(
             spec=inputs.spec,
             plan=inputs.plan,
             program=program,
@@ -60,11 +66,12 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
             save=lambda reached: save_snapshot(directory, reached, identity=inputs.identity),
             stop_asked=stop_asked,
             report=report,
-        ).run(snapshot)
-    if snapshot.step < inputs.plan.steps:
+        )
+        snapshot = training.run(snapshot)
+    if not training.ended(snapshot):
         return {"state": "stopped", "step": snapshot.step}
-    export_model(nnx.merge(graph, snapshot.trained, frozen), directory)
-    return {"state": "succeeded"}
+    export_model(nnx.merge(graph, snapshot.carried.result, frozen), directory)
+    return {"state": "succeeded", **_early(inputs, snapshot, report)}
 
 
 def _model(directory: JobDirectory, spec: TrainSpec) -> Decoder:
@@ -80,9 +87,40 @@ def _model(directory: JobDirectory, spec: TrainSpec) -> Decoder:
             spec.lora.rank,
             alpha=spec.lora.alpha,
             targets=spec.lora.targets or TARGETS,
+            dropout=spec.lora.dropout,
             rngs=nnx.Rngs(_word(f"adapters:{spec.seed}")),
         )
     return model
+
+
+def _start(trained: Any, optimizer: optax.GradientTransformation, spec: TrainSpec) -> Snapshot:
+    """The state before the first step; the average starts as the weights, in buffers of its own."""
+    averaged = jax.tree.map(jnp.copy, trained) if spec.ema_decay else None
+    return Snapshot(
+        step=0, weighted_tokens=0, trained=trained, optimizer=optimizer.init(trained), averaged=averaged
+    )
+
+
+def _program(graph: Graph, optimizer: optax.GradientTransformation, spec: TrainSpec) -> Program:
+    forward = Forward(
+        lora=spec.lora is not None,
+        remat=spec.remat,
+        dropout=spec.lora is not None and spec.lora.dropout > 0,
+        compute_type=spec.compute_type,
+    )
+    return build_program(
+        graph, optimizer, forward, ema_decay=spec.ema_decay, micro_rows=spec.micro_batch_size
+    )
+
+
+def _early(inputs: Inputs, snapshot: Snapshot, report: Report) -> dict[str, Any]:
+    """What the outcome and the log say of a run that ended before its last step."""
+    stopping = inputs.spec.early_stopping
+    if stopping is None or not snapshot.stopping.ended(stopping):
+        return {}
+    why = snapshot.stopping.text(stopping)
+    report(f"stopped early after step {snapshot.step}: {why}")
+    return {"stopped_early": why, "step": snapshot.step}
 
 
 def _word(text: str) -> int:
@@ -95,8 +133,7 @@ def _compiled(
 ) -> Program:
     began = time.monotonic()
     made = program.compiled(
-        snapshot.trained,
-        snapshot.optimizer,
+        snapshot.carried,
         frozen,
         batch=inputs.batches.batch(snapshot.step),
         validates=inputs.plan.validate_every > 0,
