@@ -53,9 +53,10 @@ class Norm(nnx.Module):
         self.eps = eps
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalise the last axis of x."""
-        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-        return x * jax.lax.rsqrt(mean_square + jnp.float32(self.eps)) * self.scale[...]
+        """Normalise the last axis of x, in float32; the type is kept."""
+        wide = x.astype(jnp.float32)
+        mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+        return (wide * jax.lax.rsqrt(mean_square + jnp.float32(self.eps)) * self.scale[...]).astype(x.dtype)
 
 
 class Layer(nnx.Module):
@@ -91,7 +92,7 @@ class Layer(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """A causal language model; all parameters and activations are float32.
+    """A causal language model; activations have the embedding's type, and parameters are made in float32.
 
     Without `rngs` the matrices are shapes only, for weights to be filled in.
     """

@@ -14,6 +14,7 @@ from jax import lax
 from tunix_rt.lm.lora import drop_inputs
 from tunix_rt.lm.model import Decoder
 from tunix_rt.trainer.loss import completion_loss
+from tunix_rt.trainer.roles import NORMS, roles
 
 Tree = Any
 Arrays = Mapping[str, Any]
@@ -87,15 +88,15 @@ def gradient_function(loss_of: LossOf) -> Callable[..., Graded]:
 
 
 def _narrowed(trees: tuple[Tree, Tree], compute_type: str) -> tuple[Tree, Tree]:
-    """The parameters as they are computed with: matrices in 16 bits, where that is asked for."""
+    """The parameters as they are computed with: all but the norms in 16 bits, where that is asked for."""
     if compute_type != "BFLOAT16":
         return trees
 
-    def narrow(leaf: jax.Array) -> jax.Array:
-        return leaf.astype(jnp.bfloat16) if leaf.ndim > 1 and leaf.dtype == jnp.float32 else leaf
+    def narrow(leaf: jax.Array, role: str) -> jax.Array:
+        return leaf if role == NORMS else leaf.astype(jnp.bfloat16)
 
-    narrowed: tuple[Tree, Tree] = jax.tree.map(narrow, trees)
-    return narrowed
+    trained, frozen = (jax.tree.map(narrow, tree, roles(tree)) for tree in trees)
+    return trained, frozen
 
 
 def _row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
