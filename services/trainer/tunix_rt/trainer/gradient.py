@@ -90,7 +90,9 @@ def gradient_function(loss_of: LossOf) -> Callable[..., Graded]:
 def _narrowed(trees: tuple[Tree, Tree], compute_type: str) -> tuple[Tree, Tree]:
     """The parameters as they are computed with: all but the norms in 16 bits, where that is asked for."""
     if compute_type != "BFLOAT16":
-        return trees
+        # Made anew, because NNX forbids a layer that is recomputed to write to variables of an outer trace.
+        made: tuple[Tree, Tree] = jax.tree.map(lambda leaf: leaf, trees)
+        return made
 
     def narrow(leaf: jax.Array, role: str) -> jax.Array:
         return leaf if role == NORMS else leaf.astype(jnp.bfloat16)

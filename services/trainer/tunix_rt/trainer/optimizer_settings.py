@@ -69,6 +69,8 @@ def read_optimizer(reader: SpecReader) -> OptimizerSettings:
         reader.exclude("beta2", f"{algorithm} has no beta")
     if algorithm not in EPSILONS:
         reader.exclude("epsilon", f"{algorithm} has no epsilon")
+    elif reader.left.get("epsilon") == 0:
+        reader.exclude("epsilon", "it must be in (0, 1)")
     if decay != "WSD":
         reader.exclude("decay_steps", "it is only for WSD")
     if decay == "CONSTANT":
