@@ -138,9 +138,10 @@ WATCHED = {
     "steps": 20,
     "validate_every": 2,
     "checkpoint_every": 1,
+    "lora": {"rank": 2, "targets": ["v_proj"]},
     "ema_decay": 0.5,
-    "early_stopping": {"patience": 2, "min_delta": 1.0},
-    "optimizer": {"learning_rate": 0.01, "spikes": {"ratio": 1.01, "window": 4}},
+    "early_stopping": {"patience": 4, "min_delta": 10.0},
+    "optimizer": {"learning_rate": 0.01, "spikes": {"ratio": 1.001, "window": 4}},
 }
 
 
@@ -156,10 +157,10 @@ def metrics_of(directory):
 
 def test_run_that_no_longer_gets_better_ends_and_says_why(stopped_early):
     directory, outcome = stopped_early
-    assert (outcome["state"], outcome["step"]) == ("succeeded", 6)
+    assert (outcome["state"], outcome["step"]) == ("succeeded", 10)
     assert outcome["stopped_early"].startswith("validation/loss was best with ")
-    assert outcome["stopped_early"].endswith(" at step 2; 2 validations since were not better")
-    assert metrics_of(directory)[-1]["step"] == directory.complete_checkpoints()[-1][0] == 6
+    assert outcome["stopped_early"].endswith(" at step 2; 4 validations since were not better")
+    assert metrics_of(directory)[-1]["step"] == directory.complete_checkpoints()[-1][0] == 10
     assert directory.model.exists()
 
 
@@ -176,7 +177,7 @@ def test_skipped_step_counts_no_tokens(stopped_early):
         assert (after["values"]["train/tokens"] == before["values"]["train/tokens"]) == skipped
 
 
-@pytest.mark.parametrize("last", [5, 6], ids=["before the end", "at the end"])
+@pytest.mark.parametrize("last", [7, 10], ids=["before the end", "at the end"])
 def test_resumed_run_skips_and_stops_where_the_unbroken_one_did(stopped_early, jobs, last):
     directory, outcome = stopped_early
     resumed = jobs.make(WATCHED, checkpoints=directory.checkpoints)
@@ -186,23 +187,26 @@ def test_resumed_run_skips_and_stops_where_the_unbroken_one_did(stopped_early, j
     assert run(resumed) == outcome
     tail = [line["values"]["train/skipped_steps"] for line in metrics_of(resumed)]
     assert tail == [line["values"]["train/skipped_steps"] for line in metrics_of(directory)][last:]
-    for name in ("model.safetensors",):
-        assert (resumed.model / name).read_bytes() == (directory.model / name).read_bytes()
+    weights = [(each.model / "model.safetensors").read_bytes() for each in (resumed, directory)]
+    assert weights[0] == weights[1]
 
 
 def test_average_is_exported_in_place_of_the_weights(stopped_early):
     directory, _ = stopped_early
-    checkpoint = directory.checkpoint(6)
-    exported = load_file(directory.model / "model.safetensors")["model.norm.weight"]
-    averaged, trained = (load_file(checkpoint / f"{name}.safetensors") for name in ("averaged", "trained"))
-    np.testing.assert_array_equal(exported, averaged["norm/scale/value"])
-    assert not np.array_equal(exported, trained["norm/scale/value"])
+    exported = load_file(directory.model / "adapter" / "adapter_model.safetensors")
+    name = "base_model.model.model.layers.0.self_attn.v_proj.lora_B.weight"
+    averaged, trained = (
+        load_file(directory.checkpoint(10) / f"{tree}.safetensors")["layers/0/v/lora_b/value"].T
+        for tree in ("averaged", "trained")
+    )
+    np.testing.assert_array_equal(exported[name], averaged)
+    assert not np.array_equal(exported[name], trained)
 
 
 def test_too_many_skipped_steps_in_a_row_fail_the_run(jobs):
     spikes = {"ratio": 1.0001, "window": 4, "max_in_a_row": 1}
     optimizer = {"learning_rate": 1.0, "decay": "CONSTANT", "spikes": spikes}
-    failure = failure_of(jobs.make({**SHORT, "steps": 40, "optimizer": optimizer}))
+    failure = failure_of(jobs.make({**SHORT, "steps": 40, "lora": WATCHED["lora"], "optimizer": optimizer}))
     assert failure.reason == "GRADIENT_SPIKES"
     assert " is number 2 in a row that is skipped: its gradient norm is " in failure.message
     assert "sum-" in failure.message
@@ -210,7 +214,8 @@ def test_too_many_skipped_steps_in_a_row_fail_the_run(jobs):
 
 def test_device_without_bfloat16_is_said(jobs):
     lines = []
-    directory = jobs.make({**SHORT, "steps": 1, "compute_type": "BFLOAT16"})
+    adapters = {"rank": 2, "targets": ["v_proj"]}
+    directory = jobs.make({**SHORT, "steps": 1, "lora": adapters, "compute_type": "BFLOAT16"})
     train(directory, lambda: False, report=lines.append)
     assert "cpu cpu has no fast BFLOAT16: steps take longer than with FLOAT32, and need less memory" in lines
 

@@ -49,8 +49,9 @@ def loss_function(graph: Graph, forward: Forward) -> LossOf:
     def loss_of(
         trained: Tree, frozen: Tree, arrays: Arrays, key: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        head = nnx.merge(graph, trained, frozen).head_weight()
-        model = nnx.merge(graph, *_narrowed((trained, frozen), forward.compute_type))
+        # Copies, because NNX forbids a layer that is recomputed to write to variables of an outer trace.
+        head = nnx.merge(graph, trained, frozen, copy=True).head_weight()
+        model = nnx.merge(graph, *_narrowed((trained, frozen), forward.compute_type), copy=True)
         if key is not None and forward.dropout:
             drop_inputs(model, _row_keys(key, arrays["rows"]))
         remat = forward.remat and key is not None
@@ -90,9 +91,7 @@ def gradient_function(loss_of: LossOf) -> Callable[..., Graded]:
 def _narrowed(trees: tuple[Tree, Tree], compute_type: str) -> tuple[Tree, Tree]:
     """The parameters as they are computed with: all but the norms in 16 bits, where that is asked for."""
     if compute_type != "BFLOAT16":
-        # Made anew, because NNX forbids a layer that is recomputed to write to variables of an outer trace.
-        made: tuple[Tree, Tree] = jax.tree.map(lambda leaf: leaf, trees)
-        return made
+        return trees
 
     def narrow(leaf: jax.Array, role: str) -> jax.Array:
         return leaf if role == NORMS else leaf.astype(jnp.bfloat16)

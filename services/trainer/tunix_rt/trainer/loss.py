@@ -29,7 +29,7 @@ class Gathered(NamedTuple):
     chunks: Array
 
 
-def gather_rows(targets: np.ndarray, weights: np.ndarray, *, total: float | None = None) -> Gathered:
+def gather_rows(targets: np.ndarray, weights: np.ndarray, total: float | None = None) -> Gathered:
     """The positions of weight above 0 among targets and weights (B, T); their size is fixed by B and T.
 
     Weights become shares of `total`, or of their own sum.
