@@ -29,9 +29,11 @@ from tunix_rt.lm.lora import add_lora
 from tunix_rt.lm.model import Decoder, parameter_count
 from tunix_rt.lm.weights import load_model
 from tunix_rt.trainer.batches import Batch, Example, TrainingBatches, fill_batch
+from tunix_rt.trainer.gradient import Forward
 from tunix_rt.trainer.optimizer import make_optimizer
-from tunix_rt.trainer.program import batch_arrays, build_program, take_apart
+from tunix_rt.trainer.program import build_program, take_apart
 from tunix_rt.trainer.specfile import OptimizerSettings
+from tunix_rt.trainer.update import Carried, Controls
 
 SMALL = ModelConfig(
     vocab_size=4096,
@@ -65,17 +67,17 @@ def ours(model: Decoder, batches: Sequence[Batch], *, lora: bool, remat: bool) -
     graph, trained, frozen = take_apart(model, lora=lora)
     trained = jax.tree.map(jnp.copy, trained)
     optimizer = make_optimizer(SETTINGS)
-    state = optimizer.init(trained)
-    program = build_program(graph, optimizer, lora=lora, remat=remat).compiled(
-        trained, state, frozen, batch=batches[0], validates=False
+    carried = Carried(trained, optimizer.init(trained))
+    program = build_program(graph, optimizer, Forward(lora=lora, remat=remat)).compiled(
+        carried, frozen, batch=batches[0], validates=False
     )
     taken = 0
 
     def step() -> int:
-        nonlocal trained, state, taken
+        nonlocal carried, taken
         batch = batches[taken % len(batches)]
         taken += 1
-        trained, state, scalars = program.step(trained, state, frozen, batch_arrays(batch), RATE)
+        carried, scalars = program.step(carried, frozen, program.step_arrays(batch), Controls(RATE))
         scalars["loss"].block_until_ready()
         return batch.token_count
 

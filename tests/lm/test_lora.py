@@ -60,6 +60,7 @@ def test_adapter_config_is_pefts() -> None:
         "task_type": "CAUSAL_LM",
         "r": 4,
         "lora_alpha": 8.0,
+        "lora_dropout": 0.0,
         "target_modules": ["down_proj", "q_proj"],
         "bias": "none",
     }

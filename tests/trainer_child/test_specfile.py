@@ -31,7 +31,27 @@ def test_defaults_are_those_of_the_proto():
         remat=False,
         samples=None,
         profile=None,
+        micro_batch_size=2,
+        compute_type="FLOAT32",
+        ema_decay=0.0,
+        early_stopping=None,
     )
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "expected"),
+    [
+        ("ADAMW", (0.9, 0.999, 1e-8)),
+        ("ADAFACTOR", (0.0, 0.0, 0.0)),
+        ("LION", (0.9, 0.99, 0.0)),
+        ("MUON", (0.95, 0.999, 1e-8)),
+    ],
+)
+def test_betas_and_epsilon_are_those_of_the_algorithm(algorithm, expected):
+    optimizer = parse_spec(
+        {**SMALLEST, "optimizer": {"learning_rate": 0.1, "algorithm": algorithm}}
+    ).optimizer
+    assert (optimizer.beta1, optimizer.beta2, optimizer.epsilon) == expected
 
 
 def test_lora_defaults_to_rank_16_and_twice_that_as_alpha():
@@ -78,6 +98,23 @@ def test_all_bad_fields_are_reported_together():
         ({"lora": {"targets": "q_proj"}}, "lora.targets"),
         ({"seed": True}, "seed"),
         ({"format": "xml"}, "format"),
+        ({"lora": {"dropout": 1.0}}, "lora.dropout"),
+        ({"micro_batch_size": 3}, "micro_batch_size"),
+        ({"compute_type": "FLOAT16"}, "compute_type"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"early_stopping": {}}, "early_stopping.patience"),
+        ({"early_stopping": {"patience": 1, "metric": "train/loss"}}, "early_stopping.metric"),
+        ({"early_stopping": {"patience": 1}, "validate_every": 0}, "early_stopping: needs validations"),
+        ({"optimizer": {"learning_rate": 0.1, "algorithm": "SGD"}}, "optimizer.algorithm"),
+        ({"optimizer": {"learning_rate": 0.1, "algorithm": "ADAFACTOR", "beta1": 0.9}}, "optimizer.beta1"),
+        ({"optimizer": {"learning_rate": 0.1, "algorithm": "LION", "epsilon": 0.1}}, "optimizer.epsilon"),
+        ({"optimizer": {"learning_rate": 0.1, "epsilon": 0.0}}, "optimizer.epsilon"),
+        ({"optimizer": {"learning_rate": 0.1, "decay_steps": 2}}, "optimizer.decay_steps"),
+        ({"optimizer": {"learning_rate": 0.1, "decay": "WSD", "decay_steps": 11}}, "optimizer.decay_steps"),
+        ({"optimizer": {"learning_rate": 0.1, "decay": "CONSTANT", "final_ratio": 0.1}}, "final_ratio"),
+        ({"optimizer": {"learning_rate": 0.1, "no_decay": ["heads"]}}, "optimizer.no_decay"),
+        ({"optimizer": {"learning_rate": 0.1, "spikes": {"ratio": 1.0}}}, "optimizer.spikes.ratio"),
+        ({"optimizer": {"learning_rate": 0.1, "spikes": {"ratio": 2, "window": 3}}}, "spikes.window"),
     ],
 )
 def test_bad_field_is_named(change, field):

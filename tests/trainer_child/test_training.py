@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -131,6 +132,92 @@ def test_non_finite_loss_stops_before_the_update_and_names_the_batch(jobs, tiny_
     assert failure.reason == "NON_FINITE_LOSS"
     assert failure.message.startswith("Step 1 has loss nan")
     assert "sum-" in failure.message
+
+
+WATCHED = {
+    "steps": 20,
+    "validate_every": 2,
+    "checkpoint_every": 1,
+    "lora": {"rank": 2, "targets": ["v_proj"]},
+    "ema_decay": 0.5,
+    "early_stopping": {"patience": 4, "min_delta": 10.0},
+    "optimizer": {"learning_rate": 0.01, "spikes": {"ratio": 1.001, "window": 4}},
+}
+
+
+@pytest.fixture(scope="module")
+def stopped_early(jobs):
+    directory = jobs.make(WATCHED)
+    return directory, run(directory)
+
+
+def metrics_of(directory):
+    return [json.loads(line) for line in directory.metrics.read_text().splitlines()]
+
+
+def test_run_that_no_longer_gets_better_ends_and_says_why(stopped_early):
+    directory, outcome = stopped_early
+    assert (outcome["state"], outcome["step"]) == ("succeeded", 10)
+    assert outcome["stopped_early"].startswith("validation/loss was best with ")
+    assert outcome["stopped_early"].endswith(" at step 2; 4 validations since were not better")
+    assert metrics_of(directory)[-1]["step"] == directory.complete_checkpoints()[-1][0] == 10
+    assert directory.model.exists()
+
+
+def test_skipped_steps_are_counted_and_shown(stopped_early):
+    found = [line["values"]["train/skipped_steps"] for line in metrics_of(stopped_early[0])]
+    assert found[:4] == [0, 0, 0, 0]
+    assert found[-1] > 0
+
+
+def test_skipped_step_counts_no_tokens(stopped_early):
+    lines = metrics_of(stopped_early[0])
+    for before, after in pairwise(lines):
+        skipped = after["values"]["train/skipped_steps"] > before["values"]["train/skipped_steps"]
+        assert (after["values"]["train/tokens"] == before["values"]["train/tokens"]) == skipped
+
+
+@pytest.mark.parametrize("last", [7, 10], ids=["before the end", "at the end"])
+def test_resumed_run_skips_and_stops_where_the_unbroken_one_did(stopped_early, jobs, last):
+    directory, outcome = stopped_early
+    resumed = jobs.make(WATCHED, checkpoints=directory.checkpoints)
+    for step, folder in resumed.complete_checkpoints():
+        if step > last:
+            shutil.rmtree(folder)
+    assert run(resumed) == outcome
+    tail = [line["values"]["train/skipped_steps"] for line in metrics_of(resumed)]
+    assert tail == [line["values"]["train/skipped_steps"] for line in metrics_of(directory)][last:]
+    weights = [(each.model / "model.safetensors").read_bytes() for each in (resumed, directory)]
+    assert weights[0] == weights[1]
+
+
+def test_average_is_exported_in_place_of_the_weights(stopped_early):
+    directory, _ = stopped_early
+    exported = load_file(directory.model / "adapter" / "adapter_model.safetensors")
+    name = "base_model.model.model.layers.0.self_attn.v_proj.lora_B.weight"
+    averaged, trained = (
+        load_file(directory.checkpoint(10) / f"{tree}.safetensors")["layers/0/v/lora_b/value"].T
+        for tree in ("averaged", "trained")
+    )
+    np.testing.assert_array_equal(exported[name], averaged)
+    assert not np.array_equal(exported[name], trained)
+
+
+def test_too_many_skipped_steps_in_a_row_fail_the_run(jobs):
+    spikes = {"ratio": 1.0001, "window": 4, "max_in_a_row": 1}
+    optimizer = {"learning_rate": 1.0, "decay": "CONSTANT", "spikes": spikes}
+    failure = failure_of(jobs.make({**SHORT, "steps": 40, "lora": WATCHED["lora"], "optimizer": optimizer}))
+    assert failure.reason == "GRADIENT_SPIKES"
+    assert " is number 2 in a row that is skipped: its gradient norm is " in failure.message
+    assert "sum-" in failure.message
+
+
+def test_device_without_bfloat16_is_said(jobs):
+    lines = []
+    adapters = {"rank": 2, "targets": ["v_proj"]}
+    directory = jobs.make({**SHORT, "steps": 1, "lora": adapters, "compute_type": "BFLOAT16"})
+    train(directory, lambda: False, report=lines.append)
+    assert "cpu cpu has no fast BFLOAT16: steps take longer than with FLOAT32, and need less memory" in lines
 
 
 def test_missing_tensor_is_named(jobs, tiny_model, tmp_path):

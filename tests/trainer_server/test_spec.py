@@ -8,7 +8,7 @@ import pytest
 
 from tunix_rt.trainer.spec import complete, violations
 from tunix_rt.v1.evaluation_pb2 import Decoding, EvaluationSpec
-from tunix_rt.v1.run_pb2 import LoraTuning, OptimizerSpec, RunSpec
+from tunix_rt.v1.run_pb2 import EarlyStopping, LoraTuning, OptimizerSpec, RunSpec, SpikeSkipping
 
 
 def good() -> RunSpec:
@@ -33,6 +33,11 @@ def test_the_smallest_spec_is_completed() -> None:
     expected.optimizer.weight_decay = 0
     expected.optimizer.clip_norm = 1
     expected.optimizer.beta1, expected.optimizer.beta2 = 0.9, 0.999
+    expected.optimizer.algorithm = OptimizerSpec.ADAMW
+    expected.optimizer.epsilon = 1e-8
+    expected.optimizer.no_decay[:] = ["norms", "biases"]
+    expected.micro_batch_size = 8
+    expected.compute_type = RunSpec.FLOAT32
     assert complete(good()) == expected
 
 
@@ -62,6 +67,40 @@ def test_adapters_are_completed() -> None:
     assert (lora.rank, lora.alpha, len(lora.targets)) == (16, 32.0, 7)
     spec.lora.rank = 4
     assert complete(spec).lora.alpha == 8.0
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "betas", "epsilon"),
+    [
+        (OptimizerSpec.ADAFACTOR, None, None),
+        (OptimizerSpec.LION, (0.9, 0.99), None),
+        (OptimizerSpec.MUON, (0.95, 0.999), 1e-8),
+    ],
+)
+def test_an_algorithm_has_its_own_betas(algorithm, betas, epsilon) -> None:
+    spec = good()
+    spec.optimizer.algorithm = algorithm
+    done = complete(spec).optimizer
+    assert ((done.beta1, done.beta2) if done.HasField("beta1") else None) == betas
+    assert (done.epsilon if done.HasField("epsilon") else None) == epsilon
+    assert complete(complete(spec)) == complete(spec)
+
+
+def test_wsd_decays_in_a_tenth_of_the_steps() -> None:
+    spec = good()
+    spec.optimizer.decay = OptimizerSpec.WSD
+    assert complete(spec).optimizer.decay_steps == 10
+    spec.steps, spec.epochs = 0, 2
+    assert complete(spec).optimizer.decay_steps == 0
+
+
+def test_spikes_and_early_stopping_are_completed() -> None:
+    spec = good()
+    spec.optimizer.spikes.ratio = 5
+    spec.early_stopping.patience = 3
+    done = complete(spec)
+    assert (done.optimizer.spikes.window, done.optimizer.spikes.max_in_a_row) == (50, 10)
+    assert done.early_stopping.metric == "validation/loss"
 
 
 def test_validation_beside_epochs_is_left_to_the_trainer() -> None:
@@ -102,6 +141,21 @@ def test_an_empty_spec_names_everything_that_is_missing() -> None:
     ]
 
 
+def ruled(spec: RunSpec, algorithm: OptimizerSpec.Algorithm, name: str, value: float) -> None:
+    spec.optimizer.algorithm = algorithm
+    setattr(spec.optimizer, name, value)
+
+
+def decaying(spec: RunSpec, decay: OptimizerSpec.Decay, name: str, value: float) -> None:
+    spec.optimizer.decay = decay
+    setattr(spec.optimizer, name, value)
+
+
+def unvalidated(spec: RunSpec) -> None:
+    spec.validate_every = 0
+    spec.early_stopping.patience = 1
+
+
 NAN = float("nan")
 BAD: list[tuple[str, Callable[[RunSpec], None]]] = [
     ("spec.model", lambda s: setattr(s, "model", "/etc/passwd")),
@@ -129,6 +183,39 @@ BAD: list[tuple[str, Callable[[RunSpec], None]]] = [
     ("spec.optimizer.clip_norm", lambda s: setattr(s.optimizer, "clip_norm", float("inf"))),
     ("spec.optimizer.beta1", lambda s: setattr(s.optimizer, "beta1", 1)),
     ("spec.optimizer.beta2", lambda s: setattr(s.optimizer, "beta2", -0.1)),
+    ("spec.optimizer.algorithm", lambda s: setattr(s.optimizer, "algorithm", 9)),
+    ("spec.optimizer.beta1", lambda s: ruled(s, OptimizerSpec.ADAFACTOR, "beta1", 0.9)),
+    ("spec.optimizer.beta2", lambda s: ruled(s, OptimizerSpec.ADAFACTOR, "beta2", 0.9)),
+    ("spec.optimizer.epsilon", lambda s: ruled(s, OptimizerSpec.LION, "epsilon", 0.1)),
+    ("spec.optimizer.epsilon", lambda s: setattr(s.optimizer, "epsilon", 0)),
+    ("spec.optimizer.decay_steps", lambda s: setattr(s.optimizer, "decay_steps", 5)),
+    ("spec.optimizer.decay_steps", lambda s: decaying(s, OptimizerSpec.WSD, "decay_steps", -1)),
+    ("spec.optimizer.decay_steps", lambda s: decaying(s, OptimizerSpec.WSD, "decay_steps", 101)),
+    ("spec.optimizer.final_ratio", lambda s: setattr(s.optimizer, "final_ratio", 1.1)),
+    ("spec.optimizer.final_ratio", lambda s: decaying(s, OptimizerSpec.CONSTANT, "final_ratio", 0.1)),
+    ("spec.optimizer.no_decay", lambda s: s.optimizer.no_decay.append("matrices")),
+    ("spec.optimizer.no_decay", lambda s: s.optimizer.no_decay.extend(["head", "head"])),
+    ("spec.optimizer.spikes.ratio", lambda s: s.optimizer.spikes.SetInParent()),
+    ("spec.optimizer.spikes.window", lambda s: s.optimizer.spikes.CopyFrom(SpikeSkipping(ratio=2, window=3))),
+    (
+        "spec.optimizer.spikes.max_in_a_row",
+        lambda s: s.optimizer.spikes.CopyFrom(SpikeSkipping(ratio=2, max_in_a_row=-1)),
+    ),
+    ("spec.lora.dropout", lambda s: s.lora.CopyFrom(LoraTuning(dropout=1))),
+    ("spec.micro_batch_size", lambda s: setattr(s, "micro_batch_size", 9)),
+    ("spec.micro_batch_size", lambda s: setattr(s, "micro_batch_size", -1)),
+    ("spec.compute_type", lambda s: setattr(s, "compute_type", 9)),
+    ("spec.ema_decay", lambda s: setattr(s, "ema_decay", 1)),
+    ("spec.early_stopping.patience", lambda s: s.early_stopping.SetInParent()),
+    (
+        "spec.early_stopping.metric",
+        lambda s: s.early_stopping.CopyFrom(EarlyStopping(patience=1, metric="x")),
+    ),
+    (
+        "spec.early_stopping.min_delta",
+        lambda s: s.early_stopping.CopyFrom(EarlyStopping(patience=1, min_delta=-1)),
+    ),
+    ("spec.early_stopping", lambda s: unvalidated(s)),
     ("spec.lora.rank", lambda s: s.lora.CopyFrom(LoraTuning(rank=513))),
     ("spec.lora.alpha", lambda s: s.lora.CopyFrom(LoraTuning(alpha=-1))),
     ("spec.lora.targets", lambda s: s.lora.CopyFrom(LoraTuning(targets=["lm_head"]))),

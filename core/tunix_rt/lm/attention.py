@@ -23,7 +23,7 @@ def causal_attention(
     keys = jnp.swapaxes(k, 1, 2)  # (B, K, T, D)
     values = jnp.swapaxes(v, 1, 2)
     grouped = jnp.transpose(q.reshape(batch, length, kv_heads, group, head_dim), (0, 2, 3, 1, 4))
-    grouped = grouped * jnp.float32(head_dim**-0.5)  # (B, K, G, T, D)
+    grouped = grouped * jnp.asarray(head_dim**-0.5, q.dtype)  # (B, K, G, T, D)
     blocks = []
     for start in range(0, length, _BLOCK):
         stop = min(start + _BLOCK, length)
@@ -41,8 +41,9 @@ def _attend(q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array) -> jax
     batch, kv_heads, group, length, head_dim = q.shape
     rows = q.reshape(batch, kv_heads, group * length, head_dim)
     scores = jnp.einsum("bkqd,bksd->bkqs", rows, k).reshape(batch, kv_heads, group, length, k.shape[2])
-    scores = jnp.where(allowed[:, None, None], scores, _NEVER)
+    scores = jnp.where(allowed[:, None, None], scores.astype(jnp.float32), _NEVER)
     weights = jax.nn.softmax(scores, axis=-1).reshape(batch, kv_heads, group * length, k.shape[2])
+    weights = weights.astype(v.dtype)
     return jnp.einsum("bkqs,bksd->bkqd", weights, v).reshape(q.shape)
 
 

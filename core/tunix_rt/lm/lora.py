@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from tunix_rt.lm.dropout import DropoutKeys, fold_keys
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.model import Decoder, Projection
 
@@ -27,12 +28,19 @@ class LoraParam(nnx.Variable[jax.Array]):
 
 
 def add_lora(
-    model: Decoder, rank: int, *, alpha: float, targets: Sequence[str] = TARGETS, rngs: nnx.Rngs
+    model: Decoder,
+    rank: int,
+    *,
+    alpha: float,
+    targets: Sequence[str] = TARGETS,
+    dropout: float = 0.0,
+    rngs: nnx.Rngs,
 ) -> None:
     """Give the target projections of every layer an adapter that starts as zero change.
 
     The adapter adds (alpha / rank) x A B, with A (inputs, rank) random and B (rank, outputs) zero,
     as in Hu et al. 2021, arXiv 2106.09685. Targets are names of `TARGETS` or their q_proj forms.
+    `dropout` is the share of an adapter's inputs that is dropped once `drop_inputs` gives the keys.
     """
     if rank < 1:
         raise ValueError(f"rank is {rank}; it must be positive.")
@@ -46,6 +54,17 @@ def add_lora(
         projection.lora_a = LoraParam(a)
         projection.lora_b = LoraParam(jnp.zeros((rank, outputs), jnp.float32))
         projection.lora_scale = alpha / rank
+        projection.lora_dropout = dropout
+
+
+def drop_inputs(model: Decoder, row_keys: jax.Array) -> None:
+    """Drop inputs of every adapter from now on, by keys (rows, 2) for the rows of the batch.
+
+    A row's mask depends on its key, the projection, and the place in the row alone.
+    """
+    for place, (_, _, projection) in enumerate(_projections(model)):
+        if projection.lora_a is not None:
+            projection.lora_keys = DropoutKeys(fold_keys(row_keys, place))
 
 
 def has_lora(model: Decoder) -> bool:
@@ -88,6 +107,7 @@ def lora_config(model: Decoder) -> dict[str, object]:
         "task_type": "CAUSAL_LM",
         "r": rank,
         "lora_alpha": first.lora_scale * rank,
+        "lora_dropout": first.lora_dropout,
         "target_modules": targets,
         "bias": "none",
     }

@@ -9,6 +9,7 @@ from flax import nnx
 
 from tunix_rt.lm.attention import cached_attention, causal_attention
 from tunix_rt.lm.config import ModelConfig
+from tunix_rt.lm.dropout import drop
 from tunix_rt.lm.rotary import rotary_table, rotate
 
 Table = tuple[jax.Array, jax.Array]
@@ -22,13 +23,15 @@ class Projection(nnx.Module):
         self.weight = nnx.Param(_normal(rngs, (outputs, inputs)))
         self.lora_a: nnx.Variable[jax.Array] | None = nnx.data(None)
         self.lora_b: nnx.Variable[jax.Array] | None = nnx.data(None)
-        self.lora_scale = 0.0
+        self.lora_keys: nnx.Variable[jax.Array] | None = nnx.data(None)
+        self.lora_scale = self.lora_dropout = 0.0
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map x (rows, inputs) to (rows, outputs)."""
         y = self.product(x)
         if self.lora_a is not None and self.lora_b is not None:
-            y = y + (x @ self.lora_a[...]) @ self.lora_b[...] * jnp.float32(self.lora_scale)
+            seen = x if self.lora_keys is None else drop(x, self.lora_keys[...], self.lora_dropout)
+            y = y + (seen @ self.lora_a[...]) @ self.lora_b[...] * self.lora_scale
         return y
 
     @property
@@ -50,9 +53,10 @@ class Norm(nnx.Module):
         self.eps = eps
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalise the last axis of x."""
-        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-        return x * jax.lax.rsqrt(mean_square + jnp.float32(self.eps)) * self.scale[...]
+        """Normalise the last axis of x, in float32; the type is kept."""
+        wide = x.astype(jnp.float32)
+        mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+        return (wide * jax.lax.rsqrt(mean_square + jnp.float32(self.eps)) * self.scale[...]).astype(x.dtype)
 
 
 class Layer(nnx.Module):
@@ -88,7 +92,7 @@ class Layer(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """A causal language model; all parameters and activations are float32.
+    """A causal language model; activations have the embedding's type, and parameters are made in float32.
 
     Without `rngs` the matrices are shapes only, for weights to be filled in.
     """

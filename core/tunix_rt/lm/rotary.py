@@ -12,7 +12,8 @@ def rotary_table(positions: jax.Array, head_dim: int, *, theta: float) -> tuple[
 
 
 def rotate(heads: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Turn (..., heads, head_dim) by a table of (..., head_dim / 2)."""
+    """Turn (..., heads, head_dim) by a table of (..., head_dim / 2), in float32; the type is kept."""
     cos, sin = (part[..., None, :] for part in table)
-    first, second = jnp.split(heads, 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    first, second = jnp.split(heads.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(heads.dtype)

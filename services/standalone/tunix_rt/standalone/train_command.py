@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tunix_rt.rpc.channel import new_request_id
 from tunix_rt.rpc.errors import InvalidArgument
 from tunix_rt.standalone.connection import CALL_SECONDS, Connection, connect
+from tunix_rt.standalone.optimization_options import apply_optimization, optimization
 from tunix_rt.standalone.options import GatewayOption, JsonOption, parse_labels
 from tunix_rt.standalone.output import errors, print_json
 from tunix_rt.standalone.resources import dataset_name, model_version_name, task_version_name
 from tunix_rt.standalone.run_commands import finish, follow_or_detach
 from tunix_rt.standalone.spec_file import read_spec, set_fields
+from tunix_rt.standalone.spec_options import with_options_of
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import job_pb2 as job_pb
 from tunix_rt.v1 import run_pb2 as run_pb
@@ -24,9 +26,10 @@ DEFAULT_BATCH_SIZE = 8
 DEFAULT_MAX_LENGTH = 256
 DEFAULT_LORA_RATE = 1e-3
 DEFAULT_FULL_RATE = 1e-4
-_DECAYS = {"cosine": 1, "linear": 2, "constant": 3}
+_DECAYS = {"cosine": 1, "linear": 2, "constant": 3, "wsd": 4}
 
 
+@with_options_of(optimization, takes="optimizing")
 def train(
     *,
     spec: Annotated[
@@ -47,8 +50,9 @@ def train(
         typer.Option("--learning-rate", help="The peak. (default 1e-3 for LoRA, 1e-4 for full)"),
     ] = None,
     warmup_steps: Annotated[int | None, typer.Option("--warmup-steps")] = None,
-    decay: Annotated[str | None, typer.Option("--decay", help="cosine, linear or constant.")] = None,
+    decay: Annotated[str | None, typer.Option("--decay", help="cosine, linear, constant or wsd.")] = None,
     weight_decay: Annotated[float | None, typer.Option("--weight-decay")] = None,
+    optimizing: dict[str, Any],
     lora_rank: Annotated[int | None, typer.Option("--lora-rank", help="Train adapters of this rank.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Train every weight.")] = False,
     seed: Annotated[int | None, typer.Option("--seed")] = None,
@@ -102,6 +106,7 @@ def train(
     }
     apply_options(run_spec, given, from_file=spec is not None)
     apply_tuning(run_spec, lora_rank=lora_rank, full=full)
+    apply_optimization(run_spec, optimizing)
     optimizer = {"learning_rate": learning_rate, "warmup_steps": warmup_steps, "weight_decay": weight_decay}
     apply_optimizer(run_spec, optimizer, decay=decay, from_file=spec is not None)
     apply_shown(run_spec, sample_every=sample_every, sample_prompts=sample_prompt or [], profile=profile)

@@ -19,8 +19,8 @@ Sums = tuple[jax.Array, jax.Array]
 class Gathered(NamedTuple):
     """The positions of a batch that count in the loss, first and in order, in arrays of fixed size.
 
-    `rows` are indices into the flattened batch, padding points behind its end; `weights` sum to 1;
-    `chunks` is how many chunks have a position that counts.
+    `rows` are indices into the flattened batch, padding points behind its end; `weights` are shares of a
+    sum, of which the batch may be a part; `chunks` is how many chunks have a position that counts.
     """
 
     rows: Array
@@ -29,8 +29,11 @@ class Gathered(NamedTuple):
     chunks: Array
 
 
-def gather_rows(targets: np.ndarray, weights: np.ndarray) -> Gathered:
-    """The positions of weight above 0 among targets and weights (B, T); their size is fixed by B and T."""
+def gather_rows(targets: np.ndarray, weights: np.ndarray, total: float | None = None) -> Gathered:
+    """The positions of weight above 0 among targets and weights (B, T); their size is fixed by B and T.
+
+    Weights become shares of `total`, or of their own sum.
+    """
     flat = weights.reshape(-1)
     size = -(-flat.size // CHUNK) * CHUNK
     found = np.flatnonzero(flat)
@@ -38,8 +41,8 @@ def gather_rows(targets: np.ndarray, weights: np.ndarray) -> Gathered:
     rows[: found.size] = found
     chosen_targets, chosen_weights = np.zeros(size, np.int32), np.zeros(size, np.float32)
     chosen_targets[: found.size] = targets.reshape(-1)[found]
-    total = flat.sum(dtype=np.float64)
     if found.size:
+        total = flat.sum(dtype=np.float64) if total is None else total
         chosen_weights[: found.size] = flat[found] / total
     chunks = np.array(-(-found.size // CHUNK), np.int32)
     return Gathered(rows, chosen_targets, chosen_weights, chunks)

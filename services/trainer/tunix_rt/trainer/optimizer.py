@@ -1,4 +1,4 @@
-"""AdamW with warmup, decay and clipping, for whichever parameters are trained."""
+"""The update rules and the learning rate of whichever parameters are trained; see docs/training.md."""
 
 from __future__ import annotations
 
@@ -7,40 +7,81 @@ from typing import Any
 
 import jax
 import optax
+from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
-from tunix_rt.trainer.specfile import OptimizerSettings
+from tunix_rt.trainer.optimizer_settings import OptimizerSettings, stable_steps
+from tunix_rt.trainer.roles import MATRICES, not_among, roles
+
+_ADAM_RMS = 0.2
+_UPDATE_RMS = 1.0
 
 
 def learning_rate(settings: OptimizerSettings, step: int, *, steps: int) -> float:
     """The rate of a step from 1: a line up to the peak over the warmup steps, then the decay.
 
-    The first step after warmup has the peak; the decay would reach zero one step after the last.
+    The decay's first step has the peak; one step after the last it would reach `final_ratio` of it.
     """
     warmup = settings.warmup_steps
     if step <= warmup:
         return settings.learning_rate * step / warmup
-    progress = (step - 1 - warmup) / (steps - warmup)
+    stable = stable_steps(settings, steps=steps)
+    progress = max(0.0, (step - 1 - stable) / (steps - stable))
     factors = {
         "COSINE": 0.5 * (1.0 + math.cos(math.pi * progress)),
         "LINEAR": 1.0 - progress,
         "CONSTANT": 1.0,
+        "WSD": 1.0 - progress,
     }
-    return settings.learning_rate * factors[settings.decay]
+    factor = factors[settings.decay]
+    return settings.learning_rate * (settings.final_ratio * (1.0 - factor) + factor)
 
 
 def make_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation:
-    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) behind clipping by the global norm.
+    """Clipping by the global norm, the rule of the algorithm, and decoupled weight decay.
 
     Its updates are yet to be multiplied by minus the step's learning rate, which is no part of the
-    compiled step. Weight decay leaves out parameters of one axis, which are the norms' scales.
+    compiled step.
     """
     clip = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm > 0 else []
     return optax.chain(
         *clip,
-        optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2),
-        optax.add_decayed_weights(settings.weight_decay, mask=_decayed),
+        _rule(settings),
+        optax.add_decayed_weights(settings.weight_decay, mask=not_among(settings.no_decay)),
     )
 
 
-def _decayed(parameters: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, parameters)
+def _rule(settings: OptimizerSettings) -> optax.GradientTransformation:
+    adam = optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon)
+    match settings.algorithm:
+        case "ADAFACTOR":
+            return optax.chain(
+                optax.scale_by_factored_rms(),
+                optax.clip_by_block_rms(_UPDATE_RMS),
+                optax.scale_by_param_block_rms(),
+            )
+        case "LION":
+            return optax.scale_by_lion(b1=settings.beta1, b2=settings.beta2)
+        case "MUON":
+            return optax.partition({True: _muon(settings.beta1), False: adam}, _is_matrix)
+        case _:
+            return adam
+
+
+def _muon(momentum: float) -> optax.GradientTransformation:
+    """Muon whose updates have the root mean square of Adam's, so that one learning rate serves both."""
+    return optax.chain(
+        scale_by_muon(beta=momentum, weight_dimension_numbers=_whole),
+        optax.stateless(lambda updates, _: jax.tree.map(_as_large_as_adam, updates)),
+    )
+
+
+def _as_large_as_adam(update: jax.Array) -> jax.Array:
+    return update * (_ADAM_RMS * math.sqrt(max(update.shape)))
+
+
+def _whole(updates: Any) -> Any:
+    return jax.tree.map(lambda _: MuonDimensionNumbers(), updates)
+
+
+def _is_matrix(parameters: Any) -> Any:
+    return jax.tree.map(lambda role: role == MATRICES, roles(parameters))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tunix_rt.trainer.batches import TrainingBatches
 from tunix_rt.trainer.failure import TrainingFailure
+from tunix_rt.trainer.optimizer_settings import schedule_problems
 from tunix_rt.trainer.specfile import TrainSpec
 
 
@@ -19,12 +20,10 @@ class Plan:
 
     @classmethod
     def of(cls, spec: TrainSpec, batches: TrainingBatches) -> Plan:
-        """The plan of a spec for its batches. Raises TrainingFailure when warmup would never end."""
+        """The plan of a spec for its batches. Raises TrainingFailure when its schedule is longer."""
         steps = spec.steps or batches.steps(spec.epochs)
-        warmup = spec.optimizer.warmup_steps
-        if warmup >= steps:
-            message = f"optimizer.warmup_steps is {warmup}; the run has only {steps} steps."
-            raise TrainingFailure("INVALID_FIELDS", message)
+        if problems := schedule_problems(spec.optimizer, steps=steps):
+            raise TrainingFailure("INVALID_FIELDS", " ".join(problems))
         every = max(1, steps // 10) if spec.validate_every is None else spec.validate_every
         return cls(steps=steps, validate_every=every, checkpoint_every=spec.checkpoint_every)
 

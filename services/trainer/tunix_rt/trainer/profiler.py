@@ -7,7 +7,7 @@ import shutil
 import jax
 
 from tunix_rt.jobs.directory import JobDirectory
-from tunix_rt.trainer.specfile import ProfileSettings
+from tunix_rt.trainer.shown_settings import ProfileSettings
 
 
 class Profiler:

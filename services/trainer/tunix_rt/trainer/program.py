@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -15,39 +14,43 @@ from flax import nnx
 from tunix_rt.lm.lora import LoraParam
 from tunix_rt.lm.model import Decoder
 from tunix_rt.trainer.batches import Batch
-from tunix_rt.trainer.loss import completion_loss, gather_rows
-
-Tree = Any
-Arrays = Mapping[str, Any]
+from tunix_rt.trainer.gradient import Arrays, Forward, Graph, Tree, gradient_function, loss_function
+from tunix_rt.trainer.loss import gather_rows
+from tunix_rt.trainer.update import Carried, Controls, apply_gradient
 
 
 @dataclass(frozen=True)
 class Program:
-    """A model taken apart into what is trained and what is frozen, and its compiled steps.
+    """A run's steps over what is trained and what is frozen.
 
-    `step(trained, optimizer_state, frozen, arrays, rate)` gives the next trained and optimizer_state, whose
-    buffers the compiled step takes over, and the scalars loss, accuracy, grad_norm, update_norm and finite;
-    unless finite, nothing has changed. `validate(trained, frozen, arrays)` gives loss and accuracy.
+    `step(carried, frozen, arrays, controls)` gives the next carried state, whose buffers the compiled
+    step takes over, and scalars: see `apply_gradient`. `validate(weights, frozen, arrays)` gives loss and
+    accuracy. `micro_rows` rows are computed at a time; None means all of a batch.
     """
 
-    graph: nnx.GraphDef[Decoder]
-    step: Callable[..., tuple[Tree, Tree, dict[str, jax.Array]]]
+    graph: Graph
+    step: Callable[..., tuple[Carried, dict[str, jax.Array]]]
     validate: Callable[..., dict[str, jax.Array]]
+    micro_rows: int | None = None
 
-    def compiled(self, trained: Tree, state: Tree, frozen: Tree, *, batch: Batch, validates: bool) -> Program:
+    def step_arrays(self, batch: Batch) -> Arrays:
+        """A batch as `step` takes it."""
+        return step_arrays(batch, self.micro_rows)
+
+    def compiled(self, carried: Carried, frozen: Tree, *, batch: Batch, validates: bool) -> Program:
         """The same steps compiled now, so that no later step is slow; `batch` gives the shapes."""
-        arrays = batch_arrays(batch)
-        step = (
-            jax.jit(self.step, donate_argnums=(0, 1))
-            .lower(trained, state, frozen, arrays, np.float32(0))
-            .compile()
+        arrays = self.step_arrays(batch)
+        lowered = jax.jit(self.step, donate_argnums=(0,)).lower(
+            carried, frozen, arrays, Controls(np.float32(0))
         )
+        made = replace(self, step=lowered.compile())
         if not validates:
-            return Program(self.graph, step, self.validate)
-        return Program(self.graph, step, jax.jit(self.validate).lower(trained, frozen, arrays).compile())
+            return made
+        shapes = batch_arrays(_rows_of(batch, 0, self.micro_rows or len(batch.tokens)))
+        return replace(made, validate=jax.jit(self.validate).lower(carried.result, frozen, shapes).compile())
 
 
-def take_apart(model: Decoder, *, lora: bool) -> tuple[nnx.GraphDef[Decoder], Tree, Tree]:
+def take_apart(model: Decoder, *, lora: bool) -> tuple[Graph, Tree, Tree]:
     """The model's structure, its trained parameters and its frozen ones."""
     graph, *states = nnx.split(model, LoraParam if lora else nnx.Param, ...)
     trained, frozen = states
@@ -55,51 +58,63 @@ def take_apart(model: Decoder, *, lora: bool) -> tuple[nnx.GraphDef[Decoder], Tr
 
 
 def build_program(
-    graph: nnx.GraphDef[Decoder], optimizer: optax.GradientTransformation, *, lora: bool, remat: bool
+    graph: Graph,
+    optimizer: optax.GradientTransformation,
+    forward: Forward,
+    *,
+    ema_decay: float = 0.0,
+    micro_rows: int | None = None,
 ) -> Program:
     """The run's steps, not yet compiled."""
-
-    def loss_of(trained: Tree, frozen: Tree, arrays: Arrays, remat: bool) -> tuple[jax.Array, jax.Array]:
-        model = nnx.merge(graph, trained, frozen)
-        hidden = model.hidden(arrays["tokens"], arrays["positions"], arrays["segments"], remat=remat)
-        return completion_loss(hidden, model.head_weight(), arrays["gathered"], train_head=not lora)
+    loss_of = loss_function(graph, forward)
+    gradient_of = gradient_function(loss_of)
 
     def step(
-        trained: Tree, state: Tree, frozen: Tree, arrays: Arrays, rate: jax.Array
-    ) -> tuple[Tree, Tree, dict[str, jax.Array]]:
-        graded = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, accuracy), gradient = graded(trained, frozen, arrays, remat)
-        norm = optax.tree.norm(gradient)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        updates, new_state = optimizer.update(gradient, state, trained)
-        new_trained = jax.tree.map(lambda leaf, update: leaf - rate * update, trained, updates)
-        update_norm = rate * optax.tree.norm(updates)
-        keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
-        trained, state = jax.tree.map(keep, (new_trained, new_state), (trained, state))
-        return (
-            trained,
-            state,
-            {
-                "loss": loss,
-                "accuracy": accuracy,
-                "grad_norm": norm,
-                "update_norm": update_norm,
-                "finite": finite,
-            },
-        )
+        carried: Carried, frozen: Tree, arrays: Arrays, controls: Controls
+    ) -> tuple[Carried, dict[str, jax.Array]]:
+        graded = gradient_of(carried.trained, frozen, arrays, controls.key)
+        return apply_gradient(optimizer, carried, graded, controls, ema_decay=ema_decay)
 
-    def validate(trained: Tree, frozen: Tree, arrays: Arrays) -> dict[str, jax.Array]:
-        loss, accuracy = loss_of(trained, frozen, arrays, False)
+    def validate(weights: Tree, frozen: Tree, arrays: Arrays) -> dict[str, jax.Array]:
+        loss, accuracy = loss_of(weights, frozen, arrays)
         return {"loss": loss, "accuracy": accuracy}
 
-    return Program(graph, step, validate)
+    return Program(graph, step, validate, micro_rows)
 
 
-def batch_arrays(batch: Batch) -> Arrays:
-    """A batch as the steps take it."""
+def batch_arrays(batch: Batch, *, total: float | None = None, first_row: int = 0) -> Mapping[str, Any]:
+    """A batch as it is computed at once; weights are shares of `total`, or of the batch's own sum."""
     return {
         "tokens": batch.tokens,
         "positions": batch.positions,
         "segments": batch.segments,
-        "gathered": gather_rows(batch.targets, batch.weights),
+        "gathered": gather_rows(batch.targets, batch.weights, total=total),
+        "rows": np.arange(first_row, first_row + len(batch.tokens), dtype=np.int32),
     }
+
+
+def step_arrays(batch: Batch, micro_rows: int | None) -> Arrays:
+    """A batch cut into micro-batches, stacked in front; the last is filled up with empty rows.
+
+    A batch that is one micro-batch has no axis in front. Weights are shares of the whole step's sum.
+    """
+    rows = len(batch.tokens)
+    if micro_rows is None or micro_rows >= rows:
+        return batch_arrays(batch)
+    total = float(batch.weights.sum(dtype=np.float64))
+    parts = [
+        batch_arrays(_rows_of(batch, first, micro_rows), total=total, first_row=first)
+        for first in range(0, rows, micro_rows)
+    ]
+    stacked: Arrays = jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
+    return stacked
+
+
+def _rows_of(batch: Batch, first: int, count: int) -> Batch:
+    """Some rows of a batch, filled up with empty ones."""
+    missing = max(0, first + count - len(batch.tokens))
+    tokens, positions, segments, targets, weights = (
+        np.pad(array[first : first + count], ((0, missing), (0, 0)))
+        for array in (batch.tokens, batch.positions, batch.segments, batch.targets, batch.weights)
+    )
+    return Batch(tokens, positions, segments, targets, weights, traces=batch.traces)

@@ -15,7 +15,8 @@ from tunix_rt.lm.tokenizer import Tokenizer
 from tunix_rt.traces.text import prompt_messages
 from tunix_rt.trainer.batches import Example
 from tunix_rt.trainer.failure import TrainingFailure
-from tunix_rt.trainer.specfile import SampleSettings, TrainSpec
+from tunix_rt.trainer.shown_settings import SampleSettings
+from tunix_rt.trainer.specfile import TrainSpec
 
 SAMPLES_FILE = "samples.jsonl"
 _BATCH_SIZES = (8, 32)
@@ -72,9 +73,9 @@ class Sampler:
                 f"tokens; the model has only {max_positions} positions.",
             )
 
-    def due(self, step: int, steps: int) -> bool:
-        """Whether there are samples after a step; the last one has some."""
-        return step % self._settings.every == 0 or step == steps
+    def due(self, step: int) -> bool:
+        """Whether there are samples after a step that is not the last, which has some."""
+        return step % self._settings.every == 0
 
     def sample(self, step: int, model: Decoder) -> None:
         """Continue every prompt with the model as it is."""

@@ -14,13 +14,14 @@ from tunix_rt.jobs.evaluation_spec import (
 from tunix_rt.rpc.errors import Violation
 from tunix_rt.rpc.names import DATASET, MODEL_VERSION, check, check_id
 from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
+from tunix_rt.trainer.optimizer_spec import complete_optimizer, optimizer_violations
+from tunix_rt.trainer.shown_spec import complete_shown, shown_violations
+from tunix_rt.trainer.stopping import STOPPING_METRICS
 from tunix_rt.v1.evaluation_pb2 import EvaluationSpec
-from tunix_rt.v1.run_pb2 import LoraTuning, OptimizerSpec, RunSpec
+from tunix_rt.v1.run_pb2 import LoraTuning, RunSpec
 
 MAX_STEPS = 10_000_000
 MAX_EVALUATIONS = 20
-MAX_SAMPLES = 32
-MAX_PROMPT_BYTES = 16 * 1024
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -42,13 +43,12 @@ def complete(spec: RunSpec) -> RunSpec:
         made.full.SetInParent()
     if not spec.HasField("validate_every") and spec.steps:
         made.validate_every = max(1, spec.steps // 10)
-    if spec.HasField("samples"):
-        made.samples.max_new_tokens = spec.samples.max_new_tokens or 128
-        made.samples.count = spec.samples.count or (0 if spec.samples.prompts else 4)
-    if spec.HasField("profile"):
-        made.profile.first_step = spec.profile.first_step or min(3, spec.steps or 3)
-        made.profile.steps = spec.profile.steps or 3
-    _complete_optimizer(made.optimizer)
+    complete_shown(made, steps=spec.steps)
+    complete_optimizer(made.optimizer, steps=spec.steps)
+    made.micro_batch_size = spec.micro_batch_size or spec.batch_size
+    made.compute_type = spec.compute_type or RunSpec.FLOAT32
+    if spec.HasField("early_stopping"):
+        made.early_stopping.metric = spec.early_stopping.metric or STOPPING_METRICS[0]
     for evaluation in made.evaluate_after:
         evaluation.CopyFrom(_follow_up(evaluation, made))
     return made
@@ -57,13 +57,6 @@ def complete(spec: RunSpec) -> RunSpec:
 def violations(spec: RunSpec) -> list[Violation]:
     """Everything that is wrong with a spec, with paths such as `spec.optimizer.learning_rate`."""
     return list(_run_violations(spec))
-
-
-def _complete_optimizer(optimizer: OptimizerSpec) -> None:
-    optimizer.decay = optimizer.decay or OptimizerSpec.COSINE
-    for name, default in (("weight_decay", 0.0), ("clip_norm", 1.0), ("beta1", 0.9), ("beta2", 0.999)):
-        if not optimizer.HasField(name):  # type: ignore[arg-type]
-            setattr(optimizer, name, default)
 
 
 def _follow_up(evaluation: EvaluationSpec, run: RunSpec) -> EvaluationSpec:
@@ -87,9 +80,10 @@ def _run_violations(spec: RunSpec) -> Iterator[Violation]:
         yield from _lora_violations(spec.lora)
     yield from _length_violations(spec)
     yield from _range(spec.batch_size, 1, 4096, "spec.batch_size")
+    yield from _computing_violations(spec)
     yield from _range(spec.max_length, 16, 8192, "spec.max_length")
     if spec.HasField("optimizer"):
-        yield from _optimizer_violations(spec)
+        yield from optimizer_violations(spec.optimizer, steps=spec.steps)
     else:
         yield Violation("spec.optimizer", "is required. Give at least its learning_rate.")
     if spec.validate_every < 0:
@@ -98,10 +92,9 @@ def _run_violations(spec: RunSpec) -> Iterator[Violation]:
     if spec.checkpoint_every < 0:
         text = f"is {spec.checkpoint_every}; it must be positive, or 0 to save only the last step."
         yield Violation("spec.checkpoint_every", text)
-    if spec.HasField("samples"):
-        yield from _sample_violations(spec)
-    if spec.HasField("profile"):
-        yield from _profile_violations(spec)
+    yield from shown_violations(spec)
+    if spec.HasField("early_stopping"):
+        yield from _stopping_violations(spec)
     yield from choice_violations(spec.format, FORMATS, "spec.format")
     yield from system_prompt_violations(spec.system_prompt, "spec.system_prompt")
     if len(spec.evaluate_after) > MAX_EVALUATIONS:
@@ -123,33 +116,6 @@ def _length_violations(spec: RunSpec) -> Iterator[Violation]:
         yield Violation("spec.epochs", f"is {spec.epochs:g}; it must be in (0, 1000].")
 
 
-def _sample_violations(spec: RunSpec) -> Iterator[Violation]:
-    samples, path = spec.samples, "spec.samples"
-    yield from _range(samples.every, 1, MAX_STEPS, f"{path}.every")
-    yield from _range(samples.max_new_tokens, 0, 1024, f"{path}.max_new_tokens")
-    yield from _range(samples.count, 0, MAX_SAMPLES, f"{path}.count")
-    if len(samples.prompts) > MAX_SAMPLES:
-        text = f"has {len(samples.prompts)} prompts; at most {MAX_SAMPLES} are allowed."
-        yield Violation(f"{path}.prompts", text)
-    for index, prompt in enumerate(samples.prompts[:MAX_SAMPLES]):
-        if not prompt.strip() or len(prompt.encode()) > MAX_PROMPT_BYTES:
-            text = f"has {len(prompt.encode())} bytes; it must be a text of at most {MAX_PROMPT_BYTES}."
-            yield Violation(f"{path}.prompts[{index}]", text)
-    if samples.prompts and samples.count:
-        yield Violation(f"{path}.count", f"is {samples.count}; leave it out where prompts are given.")
-    if not samples.prompts and spec.HasField("validate_every") and spec.validate_every == 0:
-        text = "is empty, and there are no validation traces as validate_every is 0; give the prompts."
-        yield Violation(f"{path}.prompts", text)
-
-
-def _profile_violations(spec: RunSpec) -> Iterator[Violation]:
-    yield from _range(spec.profile.first_step, 0, MAX_STEPS, "spec.profile.first_step")
-    yield from _range(spec.profile.steps, 0, 100, "spec.profile.steps")
-    if spec.steps and spec.profile.first_step > spec.steps:
-        text = f"is {spec.profile.first_step}; it must be at most spec.steps, which is {spec.steps}."
-        yield Violation("spec.profile.first_step", text)
-
-
 def _lora_violations(lora: LoraTuning) -> Iterator[Violation]:
     if not 0 <= lora.rank <= 512:
         yield Violation("spec.lora.rank", f"is {lora.rank}; it must be in [1, 512], or 0 for 16.")
@@ -162,29 +128,31 @@ def _lora_violations(lora: LoraTuning) -> Iterator[Violation]:
         yield Violation("spec.lora.targets", text)
     if len(set(lora.targets)) < len(lora.targets):
         yield Violation("spec.lora.targets", "names a projection twice; name each once.")
+    if not 0 <= lora.dropout < 1:
+        yield Violation("spec.lora.dropout", f"is {lora.dropout:g}; it must be in [0, 1).")
 
 
-def _optimizer_violations(spec: RunSpec) -> Iterator[Violation]:
-    optimizer, path = spec.optimizer, "spec.optimizer"
-    if not 0 < optimizer.learning_rate <= 1:
-        text = f"is {optimizer.learning_rate:g}; it must be in (0, 1]."
-        yield Violation(f"{path}.learning_rate", text)
-    if optimizer.warmup_steps < 0:
-        yield Violation(f"{path}.warmup_steps", f"is {optimizer.warmup_steps}; it must not be negative.")
-    elif spec.steps > 0 and optimizer.warmup_steps >= spec.steps:
-        text = f"is {optimizer.warmup_steps}; it must be less than spec.steps, which is {spec.steps}."
-        yield Violation(f"{path}.warmup_steps", text)
-    if optimizer.decay not in OptimizerSpec.Decay.values():
-        text = f"is {optimizer.decay}; it must be COSINE, LINEAR or CONSTANT."
-        yield Violation(f"{path}.decay", text)
-    if not 0 <= optimizer.weight_decay <= 1:
-        yield Violation(f"{path}.weight_decay", f"is {optimizer.weight_decay:g}; it must be in [0, 1].")
-    if not (math.isfinite(optimizer.clip_norm) and optimizer.clip_norm >= 0):
-        text = f"is {optimizer.clip_norm:g}; it must be positive, or 0 to turn clipping off."
-        yield Violation(f"{path}.clip_norm", text)
-    for name, value in (("beta1", optimizer.beta1), ("beta2", optimizer.beta2)):
-        if not 0 <= value < 1:
-            yield Violation(f"{path}.{name}", f"is {value:g}; it must be in [0, 1).")
+def _computing_violations(spec: RunSpec) -> Iterator[Violation]:
+    if not 0 <= spec.micro_batch_size <= max(spec.batch_size, 0):
+        text = f"is {spec.micro_batch_size}; it must be in [1, {spec.batch_size}], or 0 for batch_size."
+        yield Violation("spec.micro_batch_size", text)
+    if spec.compute_type not in RunSpec.ComputeType.values():
+        text = f"is {spec.compute_type}; it must be FLOAT32 or BFLOAT16."
+        yield Violation("spec.compute_type", text)
+    if not 0 <= spec.ema_decay < 1:
+        yield Violation("spec.ema_decay", f"is {spec.ema_decay:g}; it must be in [0, 1), or 0 for none.")
+
+
+def _stopping_violations(spec: RunSpec) -> Iterator[Violation]:
+    stopping, path = spec.early_stopping, "spec.early_stopping"
+    if spec.HasField("validate_every") and spec.validate_every == 0:
+        text = "needs validations, which validate_every turns off with 0; set it, or leave this out."
+        yield Violation(path, text)
+    yield from choice_violations(stopping.metric, STOPPING_METRICS, f"{path}.metric")
+    if stopping.patience < 1:
+        yield Violation(f"{path}.patience", f"is {stopping.patience}; it must be positive.")
+    if not (math.isfinite(stopping.min_delta) and stopping.min_delta >= 0):
+        yield Violation(f"{path}.min_delta", f"is {stopping.min_delta:g}; it must not be negative.")
 
 
 def _some(violation: Violation | None) -> list[Violation]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from tunix_rt.trainer.failure import TrainingFailure
+from tunix_rt.trainer.optimizer_settings import OptimizerSettings, read_optimizer, schedule_problems
+from tunix_rt.trainer.shown_settings import ProfileSettings, SampleSettings, read_profile, read_samples
+from tunix_rt.trainer.spec_reader import SpecReader
+from tunix_rt.trainer.stopping import STOPPING_METRICS, StoppingSettings
 
-DECAYS = ("COSINE", "LINEAR", "CONSTANT")
+COMPUTE_TYPES = ("FLOAT32", "BFLOAT16")
 
 
 @dataclass(frozen=True)
@@ -19,37 +20,7 @@ class LoraSettings:
     rank: int
     alpha: float
     targets: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class OptimizerSettings:
-    """AdamW and its schedule; `clip_norm` 0 turns clipping off."""
-
-    learning_rate: float
-    warmup_steps: int
-    decay: str
-    weight_decay: float
-    clip_norm: float
-    beta1: float
-    beta2: float
-
-
-@dataclass(frozen=True)
-class SampleSettings:
-    """Samples every so many steps; without `prompts`, of the first `count` validation traces."""
-
-    every: int
-    prompts: tuple[str, ...]
-    count: int
-    max_new_tokens: int
-
-
-@dataclass(frozen=True)
-class ProfileSettings:
-    """The steps of the profile."""
-
-    first_step: int
-    steps: int
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +28,7 @@ class TrainSpec:
     """What is trained, on which splits, and how; exactly one of `steps` and `epochs` is not 0.
 
     `validate_every` None means a tenth of the steps, 0 none; `lora` None means every weight is trained.
+    `micro_batch_size` rows are computed at a time; `ema_decay` 0 means that no average is kept.
     """
 
     train_split: str
@@ -73,6 +45,10 @@ class TrainSpec:
     format: str
     system_prompt: str
     remat: bool
+    micro_batch_size: int
+    compute_type: str
+    ema_decay: float
+    early_stopping: StoppingSettings | None
     samples: SampleSettings | None
     profile: ProfileSettings | None
 
@@ -82,13 +58,14 @@ def parse_spec(value: object) -> TrainSpec:
 
     Raises TrainingFailure that names every field that is unknown, missing, of a wrong type or out of range.
     """
-    reader = _Reader(value, "")
-    optimizer = _optimizer(reader.section("optimizer"))
+    reader = SpecReader(value, "")
+    optimizer = read_optimizer(reader.section("optimizer"))
     lora = _lora(reader.section("lora")) if "lora" in reader.left else None
     if "full" in reader.left:
         reader.section("full").finish()
         if lora is not None:
             reader.problems.append("full and lora: only one may be set.")
+    batch_size = reader.whole("batch_size", low=1, high=4096)
     for unused in ("model", "dataset", "evaluate_after"):
         reader.left.pop(unused, None)
     spec = TrainSpec(
@@ -97,7 +74,7 @@ def parse_spec(value: object) -> TrainSpec:
         lora=lora,
         steps=reader.whole("steps", 0, low=0, high=10_000_000),
         epochs=reader.number("epochs", 0.0, low=0.0, high=1000.0),
-        batch_size=reader.whole("batch_size", low=1, high=4096),
+        batch_size=batch_size,
         max_length=reader.whole("max_length", low=16, high=8192),
         optimizer=optimizer,
         seed=reader.whole("seed", 0, low=-(2**63), high=2**63 - 1),
@@ -106,133 +83,49 @@ def parse_spec(value: object) -> TrainSpec:
         format=reader.choice("format", ("answer-line", "tags"), "answer-line"),
         system_prompt=reader.text("system_prompt", ""),
         remat=reader.flag("remat"),
-        samples=_samples(reader.section("samples")) if "samples" in reader.left else None,
-        profile=_profile(reader.section("profile")) if "profile" in reader.left else None,
+        micro_batch_size=reader.whole("micro_batch_size", 0, high=batch_size) or batch_size,
+        compute_type=_compute_type(reader),
+        ema_decay=reader.number("ema_decay", 0.0, low=0.0, high=1.0, open_high=True),
+        early_stopping=_stopping(reader.section("early_stopping"))
+        if "early_stopping" in reader.left
+        else None,
+        samples=read_samples(reader.section("samples")) if "samples" in reader.left else None,
+        profile=read_profile(reader.section("profile")) if "profile" in reader.left else None,
     )
+    if spec.early_stopping is not None and spec.validate_every == 0:
+        reader.problems.append("early_stopping: needs validations; validate_every is 0.")
     if (spec.steps > 0) == (spec.epochs > 0):
         reader.problems.append("steps and epochs: exactly one of them must be set.")
-    if 0 < spec.steps <= optimizer.warmup_steps:
-        problem = f"is {optimizer.warmup_steps}; it must be less than steps, {spec.steps}."
-        reader.problems.append(f"optimizer.warmup_steps: {problem}")
+    if spec.steps > 0:
+        reader.problems.extend(schedule_problems(optimizer, steps=spec.steps))
     reader.finish()
     if reader.problems:
         raise TrainingFailure("INVALID_FIELDS", "spec.json: " + " ".join(reader.problems))
     return spec
 
 
-def _optimizer(reader: _Reader) -> OptimizerSettings:
-    decay = reader.choice("decay", (*DECAYS, "DECAY_UNSPECIFIED"), "COSINE")
-    settings = OptimizerSettings(
-        learning_rate=reader.number("learning_rate", low=0.0, high=1.0, open_low=True),
-        warmup_steps=reader.whole("warmup_steps", 0),
-        decay="COSINE" if decay == "DECAY_UNSPECIFIED" else decay,
-        weight_decay=reader.number("weight_decay", 0.0, low=0.0, high=1.0),
-        clip_norm=reader.number("clip_norm", 1.0, low=0.0),
-        beta1=reader.number("beta1", 0.9, low=0.0, high=1.0, open_high=True),
-        beta2=reader.number("beta2", 0.999, low=0.0, high=1.0, open_high=True),
-    )
-    reader.finish()
-    return settings
-
-
-def _lora(reader: _Reader) -> LoraSettings:
+def _lora(reader: SpecReader) -> LoraSettings:
     rank = reader.whole("rank", 0, high=512) or 16
-    alpha = reader.number("alpha", 0.0, low=0.0) or 2.0 * rank
-    targets = reader.take("targets", list, [])
-    if not all(isinstance(target, str) for target in targets):
-        reader.problems.append(f"{reader.path}targets: must be names of projections.")
-    reader.finish()
-    return LoraSettings(rank=rank, alpha=alpha, targets=tuple(targets))
-
-
-def _samples(reader: _Reader) -> SampleSettings:
-    prompts = reader.take("prompts", list, [])
-    if not all(isinstance(prompt, str) for prompt in prompts):
-        reader.problems.append(f"{reader.path}prompts: must be texts.")
-    settings = SampleSettings(
-        every=reader.whole("every", low=1),
-        prompts=tuple(prompts),
-        count=reader.whole("count", 0, high=32) or 4,
-        max_new_tokens=reader.whole("max_new_tokens", 0, high=1024) or 128,
+    settings = LoraSettings(
+        rank=rank,
+        alpha=reader.number("alpha", 0.0, low=0.0) or 2.0 * rank,
+        targets=reader.names("targets"),
+        dropout=reader.number("dropout", 0.0, low=0.0, high=1.0, open_high=True),
     )
     reader.finish()
     return settings
 
 
-def _profile(reader: _Reader) -> ProfileSettings:
-    settings = ProfileSettings(
-        first_step=reader.whole("first_step", 0) or 3, steps=reader.whole("steps", 0, high=100) or 3
+def _compute_type(reader: SpecReader) -> str:
+    chosen = reader.choice("compute_type", (*COMPUTE_TYPES, "COMPUTE_TYPE_UNSPECIFIED"), "FLOAT32")
+    return chosen if chosen in COMPUTE_TYPES else "FLOAT32"
+
+
+def _stopping(reader: SpecReader) -> StoppingSettings:
+    settings = StoppingSettings(
+        metric=reader.choice("metric", STOPPING_METRICS, STOPPING_METRICS[0]),
+        patience=reader.whole("patience", low=1),
+        min_delta=reader.number("min_delta", 0.0, low=0.0),
     )
     reader.finish()
     return settings
-
-
-class _Reader:
-    """Takes the fields of one JSON object and collects what is wrong; what is left over is unknown."""
-
-    def __init__(self, value: object, path: str, problems: list[str] | None = None) -> None:
-        self.path = path
-        self.problems: list[str] = [] if problems is None else problems
-        self.left: dict[str, Any] = dict(value) if isinstance(value, Mapping) else {}
-        if not isinstance(value, Mapping):
-            self.problems.append(f"{path.rstrip('.') or 'the file'}: must be an object.")
-
-    def section(self, name: str) -> _Reader:
-        return _Reader(self.left.pop(name, {}), f"{self.path}{name}.", self.problems)
-
-    def text(self, name: str, default: str) -> str:
-        value: str = self.take(name, str, default)
-        return value
-
-    def choice(self, name: str, allowed: tuple[str, ...], default: str) -> str:
-        value = self.text(name, default) or default
-        if value not in allowed:
-            self._refuse(name, value, f"it must be one of {', '.join(allowed)}")
-        return value
-
-    def flag(self, name: str) -> bool:
-        value: bool = self.take(name, bool, False)
-        return value
-
-    def whole(self, name: str, default: int | None = None, *, low: int = 0, high: int = 2**63 - 1) -> int:
-        value = self.take(name, int, default)
-        if not low <= value <= high:
-            self._refuse(name, value, f"it must be from {low} to {high}")
-        return int(value)
-
-    def number(
-        self,
-        name: str,
-        default: float | None = None,
-        *,
-        low: float,
-        high: float = math.inf,
-        open_low: bool = False,
-        open_high: bool = False,
-    ) -> float:
-        value = float(self.take(name, (int, float), default))
-        inside = (low < value if open_low else low <= value) and (
-            value < high if open_high else value <= high
-        )
-        if not (inside and math.isfinite(value)):
-            left, right = "(" if open_low else "[", ")" if open_high else "]"
-            self._refuse(name, value, f"it must be in {left}{low:g}, {high:g}{right}")
-        return value
-
-    def take(self, name: str, kind: type | tuple[type, ...], default: Any) -> Any:
-        """The field's value, or the default; a default of None makes the field required."""
-        value = self.left.pop(name, default)
-        if value is None:
-            self.problems.append(f"{self.path}{name}: is required.")
-            return 1
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            self._refuse(name, value, "it has a wrong type")
-            return 1 if default is None else default
-        return value
-
-    def finish(self) -> None:
-        """Report the fields that nobody took."""
-        self.problems.extend(f"{self.path}{name}: is unknown; remove it." for name in sorted(self.left))
-
-    def _refuse(self, name: str, value: object, rule: str) -> None:
-        self.problems.append(f"{self.path}{name}: is {value!r}; {rule}.")

@@ -14,6 +14,22 @@ import numpy as np
 from tunix_rt.trainer.batches import Batch
 from tunix_rt.trainer.flops import StepFlops
 
+# What two runs of one spec differ in: time and memory.
+MACHINE_METRICS = frozenset(
+    f"train/{name}"
+    for name in (
+        "tokens_per_second",
+        "weighted_tokens_per_second",
+        "steps_per_second",
+        "flops_per_second",
+        "step_time",
+        "data_time",
+        "compute_time",
+        "checkpoint_time",
+        "peak_memory_bytes",
+    )
+)
+
 
 @dataclass(frozen=True)
 class StepTimes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,22 +10,21 @@ import jax
 from flax import nnx
 
 from tunix_rt.jobs.directory import JobDirectory, write_json
-from tunix_rt.lm.lora import TARGETS, add_lora
-from tunix_rt.lm.model import Decoder, parameter_count
+from tunix_rt.lm.model import parameter_count
 from tunix_rt.lm.tokenizer import Tokenizer
-from tunix_rt.lm.weights import load_config, load_model
+from tunix_rt.lm.weights import load_config
+from tunix_rt.trainer.assembly import first_snapshot, make_model, make_program
 from tunix_rt.trainer.export import export_model
-from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.flops import step_flops
 from tunix_rt.trainer.inputs import Inputs, read_inputs
 from tunix_rt.trainer.loop import Training
 from tunix_rt.trainer.metrics_file import open_metrics
 from tunix_rt.trainer.optimizer import make_optimizer
+from tunix_rt.trainer.precision import slow_type
 from tunix_rt.trainer.profiler import Profiler
-from tunix_rt.trainer.program import Program, build_program, take_apart
+from tunix_rt.trainer.program import Program, take_apart
 from tunix_rt.trainer.samples import Sampler, sample_prompts
 from tunix_rt.trainer.snapshot import Snapshot, load_snapshot, save_snapshot
-from tunix_rt.trainer.specfile import TrainSpec
 
 Report = Callable[[str], None]
 
@@ -37,20 +35,22 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
     Raises TrainingFailure and ModelError for what is wrong with the spec, the traces or the model.
     """
     inputs = read_inputs(directory)
-    model = _model(directory, inputs.spec)
+    model = make_model(directory.base, inputs.spec)
     graph, trained, frozen = take_apart(model, lora=inputs.spec.lora is not None)
     facts = _facts(inputs, parameters=parameter_count(model), trained=_size(trained))
     del model  # its arrays are given away to the first step
     optimizer = make_optimizer(inputs.spec.optimizer)
     snapshot = load_snapshot(
         directory,
-        Snapshot(step=0, weighted_tokens=0, trained=trained, optimizer=optimizer.init(trained)),
+        first_snapshot(trained, optimizer, inputs.spec),
         identity=inputs.identity,
     )
     report(_opening(facts, snapshot.step))
     tools = _tools(directory, inputs, adapters=_size(trained) if inputs.spec.lora else None)
     write_json(directory.facts, facts)
-    program = build_program(graph, optimizer, lora=inputs.spec.lora is not None, remat=inputs.spec.remat)
+    program = make_program(graph, optimizer, inputs.spec)
+    if line := slow_type(inputs.spec.compute_type, jax.devices()[0]):
+        report(line)
     if snapshot.step < inputs.plan.steps and not stop_asked():
         began = time.monotonic()
         program = _compiled(program, inputs, snapshot, frozen=frozen)
@@ -58,7 +58,7 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
         write_json(directory.facts, facts)
         report(f"compiled in {facts['compile_seconds']:.1f} s")
     with open_metrics(directory.metrics, step=snapshot.step) as metrics:
-        snapshot = Training(
+        training = Training(
             spec=inputs.spec,
             plan=inputs.plan,
             program=program,
@@ -70,34 +70,22 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
             save=lambda reached: save_snapshot(directory, reached, identity=inputs.identity),
             stop_asked=stop_asked,
             report=report,
-        ).run(snapshot)
-    if snapshot.step < inputs.plan.steps:
-        return {"state": "stopped", "step": snapshot.step}
-    export_model(nnx.merge(graph, snapshot.trained, frozen), directory)
-    return {"state": "succeeded"}
-
-
-def _model(directory: JobDirectory, spec: TrainSpec) -> Decoder:
-    """The base model, with adapters where the spec asks for them."""
-    model = load_model(directory.base)
-    longest = model.config.max_positions
-    if spec.max_length > longest:
-        message = f"max_length is {spec.max_length}; the model has only {longest} positions."
-        raise TrainingFailure("INVALID_FIELDS", message)
-    if spec.lora is not None:
-        add_lora(
-            model,
-            spec.lora.rank,
-            alpha=spec.lora.alpha,
-            targets=spec.lora.targets or TARGETS,
-            rngs=nnx.Rngs(_word(f"adapters:{spec.seed}")),
         )
-    return model
+        snapshot = training.run(snapshot)
+    if not training.ended(snapshot):
+        return {"state": "stopped", "step": snapshot.step}
+    export_model(nnx.merge(graph, snapshot.carried.result, frozen), directory)
+    return {"state": "succeeded", **_early(inputs, snapshot, report)}
 
 
-def _word(text: str) -> int:
-    """A number below 2**32 that depends on all of the text."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+def _early(inputs: Inputs, snapshot: Snapshot, report: Report) -> dict[str, Any]:
+    """What the outcome and the log say of a run that ended before its last step."""
+    stopping = inputs.spec.early_stopping
+    if stopping is None or not snapshot.stopping.ended(stopping):
+        return {}
+    why = snapshot.stopping.text(stopping)
+    report(f"stopped early after step {snapshot.step}: {why}")
+    return {"stopped_early": why, "step": snapshot.step}
 
 
 def _tools(directory: JobDirectory, inputs: Inputs, *, adapters: int | None) -> dict[str, Any]:
@@ -120,8 +108,7 @@ def _tools(directory: JobDirectory, inputs: Inputs, *, adapters: int | None) -> 
 
 def _compiled(program: Program, inputs: Inputs, snapshot: Snapshot, *, frozen: Any) -> Program:
     return program.compiled(
-        snapshot.trained,
-        snapshot.optimizer,
+        snapshot.carried,
         frozen,
         batch=inputs.batches.batch(snapshot.step),
         validates=inputs.plan.validate_every > 0,
