@@ -32,7 +32,7 @@ def test_equal_states_have_equal_files(trees, tmp_path) -> None:
     for name in ("a", "b"):
         save_checkpoint(tmp_path / name, trees=trees, state=STATE)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert files == ["model.safetensors", "optimizer.safetensors", "state.json"]
+    assert files == ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"]
     assert all((tmp_path / "a" / each).read_bytes() == (tmp_path / "b" / each).read_bytes() for each in files)
 
 

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from tunix_rt.trainer.batches import Batch, Example, TrainingBatches, validation_batches
+from tunix_rt.trainer.checkpoint_writer import CheckpointWriter
 from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.metrics_file import write_metrics
 from tunix_rt.trainer.optimizer import learning_rate
@@ -32,7 +33,7 @@ class Training:
     batches: TrainingBatches
     validation: Sequence[Example]
     metrics: TextIO
-    save: Callable[[Snapshot], None]
+    checkpoints: CheckpointWriter
     stop_asked: Callable[[], bool]
     report: Callable[[str], None]
 
@@ -49,8 +50,8 @@ class Training:
             if now - logged >= _LOG_SECONDS or "validation/loss" in values or last:
                 self.report(_log_line(snapshot.step, self.plan.steps, values))
                 logged = now
-            if self.plan.saves(snapshot.step) or self.stop_asked():
-                self.save(snapshot)
+            due = self.plan.saves(snapshot.step) or self.stop_asked()
+            self.checkpoints.after_step(snapshot, values, due=due)
         return snapshot
 
     def _step(self, snapshot: Snapshot) -> dict[str, float]:

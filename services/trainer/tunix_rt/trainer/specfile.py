@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunix_rt.trainer.failure import TrainingFailure
+from tunix_rt.trainer.retention import BEST_METRICS, Retention
 
 DECAYS = ("COSINE", "LINEAR", "CONSTANT")
 
@@ -52,6 +53,7 @@ class TrainSpec:
     seed: int
     validate_every: int | None
     checkpoint_every: int
+    retention: Retention
     format: str
     system_prompt: str
     remat: bool
@@ -83,10 +85,13 @@ def parse_spec(value: object) -> TrainSpec:
         seed=reader.whole("seed", 0, low=-(2**63), high=2**63 - 1),
         validate_every=reader.whole("validate_every") if "validate_every" in reader.left else None,
         checkpoint_every=reader.whole("checkpoint_every", 0),
+        retention=_retention(reader.section("retention")),
         format=reader.choice("format", ("answer-line", "tags"), "answer-line"),
         system_prompt=reader.text("system_prompt", ""),
         remat=reader.flag("remat"),
     )
+    if spec.retention.best_metric and spec.validate_every == 0:
+        reader.problems.append("retention.best_metric: needs validation, and validate_every is 0.")
     if (spec.steps > 0) == (spec.epochs > 0):
         reader.problems.append("steps and epochs: exactly one of them must be set.")
     if 0 < spec.steps <= optimizer.warmup_steps:
@@ -121,6 +126,16 @@ def _lora(reader: _Reader) -> LoraSettings:
         reader.problems.append(f"{reader.path}targets: must be names of projections.")
     reader.finish()
     return LoraSettings(rank=rank, alpha=alpha, targets=tuple(targets))
+
+
+def _retention(reader: _Reader) -> Retention:
+    retention = Retention(
+        keep_last=reader.whole("keep_last", 1, high=100) or 1,
+        keep_every=reader.whole("keep_every", 0),
+        best_metric=reader.choice("best_metric", ("", *BEST_METRICS), ""),
+    )
+    reader.finish()
+    return retention
 
 
 class _Reader:

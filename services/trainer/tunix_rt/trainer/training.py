@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -14,14 +16,16 @@ from tunix_rt.jobs.directory import JobDirectory, write_json
 from tunix_rt.lm.lora import TARGETS, add_lora
 from tunix_rt.lm.model import Decoder, parameter_count
 from tunix_rt.lm.weights import load_model
+from tunix_rt.trainer.checkpoint_writer import CheckpointWriter
 from tunix_rt.trainer.export import export_model
 from tunix_rt.trainer.failure import TrainingFailure
+from tunix_rt.trainer.fingerprint import differences, environment, rows_sha256
 from tunix_rt.trainer.inputs import Inputs, read_inputs
 from tunix_rt.trainer.loop import Training
-from tunix_rt.trainer.metrics_file import open_metrics
+from tunix_rt.trainer.metrics_file import open_metrics, sync_metrics
 from tunix_rt.trainer.optimizer import make_optimizer
 from tunix_rt.trainer.program import Program, build_program, take_apart
-from tunix_rt.trainer.snapshot import Snapshot, load_snapshot, save_snapshot
+from tunix_rt.trainer.snapshot import Origin, Snapshot, load_snapshot, load_trained
 from tunix_rt.trainer.specfile import TrainSpec
 
 Report = Callable[[str], None]
@@ -37,18 +41,30 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
     graph, trained, frozen = take_apart(model, lora=inputs.spec.lora is not None)
     facts = _facts(inputs, parameters=parameter_count(model), trained=_size(trained))
     del model  # its arrays are given away to the first step
-    write_json(directory.facts, facts)
     optimizer = make_optimizer(inputs.spec.optimizer)
+    origin = _origin(inputs)
     snapshot = load_snapshot(
         directory,
         Snapshot(step=0, weighted_tokens=0, trained=trained, optimizer=optimizer.init(trained)),
-        identity=inputs.identity,
+        origin,
+        report=report,
     )
+    facts |= {"code_version": origin.environment["code_version"], "resumed_from_step": snapshot.step}
+    write_json(directory.facts, facts | _changes(snapshot))
     report(_opening(facts, snapshot.step))
     program = build_program(graph, optimizer, lora=inputs.spec.lora is not None, remat=inputs.spec.remat)
     if snapshot.step < inputs.plan.steps and not stop_asked():
         program = _compiled(program, inputs, snapshot, frozen=frozen, report=report)
-    with open_metrics(directory.metrics, step=snapshot.step) as metrics:
+    with (
+        open_metrics(directory.metrics, step=snapshot.step) as metrics,
+        CheckpointWriter(
+            directory,
+            origin,
+            inputs.spec.retention,
+            sync_metrics=lambda: sync_metrics(metrics),
+            report=report,
+        ) as checkpoints,
+    ):
         snapshot = Training(
             spec=inputs.spec,
             plan=inputs.plan,
@@ -57,12 +73,18 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
             batches=inputs.batches,
             validation=inputs.splits.validation,
             metrics=metrics,
-            save=lambda reached: save_snapshot(directory, reached, identity=inputs.identity),
+            checkpoints=checkpoints,
             stop_asked=stop_asked,
             report=report,
         ).run(snapshot)
     if snapshot.step < inputs.plan.steps:
         return {"state": "stopped", "step": snapshot.step}
+    if snapshot.best is not None:
+        facts |= {"best_step": snapshot.best.step, "best_value": snapshot.best.value}
+        write_json(directory.facts, facts | _changes(snapshot))
+        report(f"step {snapshot.best.step} is the best: its weights are the run's")
+        if snapshot.best.step != snapshot.step:
+            snapshot = load_trained(directory, snapshot.best.step, snapshot)
     export_model(nnx.merge(graph, snapshot.trained, frozen), directory)
     return {"state": "succeeded"}
 
@@ -107,6 +129,26 @@ def _compiled(
 
 def _size(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _origin(inputs: Inputs) -> Origin:
+    return Origin(
+        identity=inputs.identity,
+        rows_sha256=rows_sha256(inputs.splits.train, inputs.splits.validation),
+        spec=asdict(inputs.spec),
+        environment=environment(),
+        epoch_rows=inputs.batches.rows,
+        batch_size=inputs.spec.batch_size,
+    )
+
+
+def _changes(snapshot: Snapshot) -> dict[str, Any]:
+    """After which steps the code, a library or the device changed; nothing where none did."""
+    changed = [
+        f"step {new['after_step']}: {differences(old, {**new, 'after_step': old['after_step']})}"
+        for old, new in pairwise(snapshot.environments)
+    ]
+    return {"environment_changes": "; ".join(changed)} if changed else {}
 
 
 def _facts(inputs: Inputs, *, parameters: int, trained: int) -> dict[str, Any]:
