@@ -145,7 +145,7 @@ def _header(tensors: Mapping[str, np.ndarray], names: list[str]) -> memoryview:
 
 
 def _bytes(tensor: np.ndarray) -> memoryview:
-    return memoryview(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data
 
 
 def _unreadable(path: Path, error: Exception) -> ModelError:

@@ -80,7 +80,7 @@ class CheckpointWriter:
         return f"saved step {snapshot.step} in {seconds:.2f} s, training waited {waited:.2f} s"
 
     def _remove_others(self, newest: Snapshot) -> None:
-        """Remove what is not kept, now that the newest is complete; later steps are of an abandoned attempt."""
+        """Remove what is not kept, and later steps, which are of an abandoned attempt."""
         found = dict(self._directory.complete_checkpoints())
         best = newest.best.step if newest.best else None
         keep = kept([step for step in found if step <= newest.step], self._retention, best=best)

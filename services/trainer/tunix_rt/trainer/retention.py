@@ -35,7 +35,7 @@ def kept(steps: Collection[int], retention: Retention, *, best: int | None) -> s
     found = set(sorted(steps)[-max(1, retention.keep_last) :])
     if retention.keep_every > 0:
         found |= {step for step in steps if step % retention.keep_every == 0}
-    return found | ({best} & set(steps))
+    return found | {step for step in steps if step == best}
 
 
 def improved(best: Best | None, value: float, metric: str) -> bool:

@@ -53,7 +53,7 @@ class Supervisor:
     ) -> None:
         self._jobs = jobs
         self._workspace = Workspace(registry, blobs, work)
-        self._recorder = Recorder(jobs, blobs)
+        self._recorder = Recorder(registry, jobs, blobs)
         self._environment = environment
         self._stop_seconds = stop_seconds
         self._module = module
@@ -183,7 +183,7 @@ async def _observe(claimed: ClaimedJob, directory: JobDirectory, ended: asyncio.
     """Keeps progress and facts of the attempt up to date."""
     while True:
         finished = ended.is_set()
-        if not claimed.facts and (facts := _read_or_none(directory.facts)):
+        if (finished or not claimed.facts) and (facts := _read_or_none(directory.facts)):
             claimed.facts = facts
             claimed.progress_total = int(facts.get("steps", 0))
         claimed.progress = max(claimed.progress, _last_step(directory.metrics))
