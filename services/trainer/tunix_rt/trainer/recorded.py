@@ -37,10 +37,17 @@ class Recorded:
             (superseded if current and artifact.step >= current[-1].step else current).append(artifact)
         return cls(current[::-1], superseded)
 
-    def removable(self, retention: Retention, *, best: int | None) -> list[Artifact]:
-        """What is not kept."""
-        keep = kept([artifact.step for artifact in self.current], retention, best=best)
-        return [*self.superseded, *(each for each in self.current if each.step not in keep)]
+    def removable(
+        self, retention: Retention, *, best: int | None, attempt: int, resumed_from: int
+    ) -> list[Artifact]:
+        """What is not kept, now that the attempt, which went on from a step, has recorded a checkpoint.
+
+        Earlier attempts' later checkpoints are those that it could not use.
+        """
+        useful = [each for each in self.current if each.attempt == attempt or each.step <= resumed_from]
+        keep = kept([artifact.step for artifact in useful], retention, best=best)
+        left = [each for each in self.current if each not in useful or each.step not in keep]
+        return [*self.superseded, *left]
 
 
 async def recorded_checkpoints(registry: Any, run: str) -> Recorded:

@@ -44,12 +44,13 @@ class Recorder:
         is removed from the registry and from the directory after that.
         """
         recorded = {step for step, _ in directory.complete_checkpoints()}
+        resumed_from = max(recorded, default=0)
         while True:
             finished = ended.is_set()
-            for step, folder in directory.complete_checkpoints():
+            for step, _ in directory.complete_checkpoints():
                 if step not in recorded:
                     await shipped.reaches(whole_lines_bytes(directory.metrics))
-                    if await self._ship_checkpoint(claimed, directory, folder, step=step):
+                    if await self._ship_checkpoint(claimed, directory, step, resumed_from=resumed_from):
                         recorded.add(step)
                         await _remove_older(directory, recorded)
             if finished:
@@ -57,26 +58,33 @@ class Recorder:
             await wait_for_event(ended, _POLL_SECONDS)
 
     async def _ship_checkpoint(
-        self, claimed: ClaimedJob, directory: JobDirectory, folder: Path, *, step: int
+        self, claimed: ClaimedJob, directory: JobDirectory, step: int, *, resumed_from: int
     ) -> bool:
         """Whether the checkpoint was there to be recorded."""
+        folder = directory.checkpoint(step)
         held = directory.root / ".shipping" / folder.name
         try:
             if not await asyncio.to_thread(_hold, folder, held):
                 return False
             await self._record(claimed, CHECKPOINT, held, step=step)
-            await self._remove_recorded(claimed, best=best_step(held))
+            await self._remove_recorded(claimed, best=best_step(held), resumed_from=resumed_from)
             return True
         finally:
             await asyncio.to_thread(shutil.rmtree, held, ignore_errors=True)
 
-    async def _remove_recorded(self, claimed: ClaimedJob, *, best: int | None) -> None:
+    async def _remove_recorded(self, claimed: ClaimedJob, *, best: int | None, resumed_from: int) -> None:
         recorded = await persist(
             lambda: recorded_checkpoints(self._registry, claimed.name),
             "ListArtifacts",
             until=claimed.lease_lost,
         )
-        for artifact in recorded.removable(retention_of(claimed.job.run.retention), best=best):
+        removable = recorded.removable(
+            retention_of(claimed.job.run.retention),
+            best=best,
+            attempt=claimed.attempt,
+            resumed_from=resumed_from,
+        )
+        for artifact in removable:
             await persist(
                 partial(self._delete, claimed, artifact.name), "DeleteArtifact", until=claimed.lease_lost
             )
