@@ -54,6 +54,16 @@ def test_missing_bytes_are_missing(blobs: Blobs, tmp_path: Path) -> None:
     assert list(tmp_path.glob("copy*")) == []
 
 
+def test_deleted_bytes_are_gone_and_can_be_stored_again(blobs: Blobs, tmp_path: Path) -> None:
+    source = write(tmp_path / "source", 1000)
+    blob = store_file(blobs, source)
+    blobs.delete(blob.sha256)
+    blobs.delete(blob.sha256)
+    assert blobs.stat(blob.sha256) is None
+    store_file(blobs, source)
+    assert blobs.stat(blob.sha256) == blob
+
+
 def test_storing_the_same_bytes_again_changes_nothing(blobs: Blobs, tmp_path: Path) -> None:
     source = write(tmp_path / "source", 1000)
     assert store_file(blobs, source) == store_file(blobs, source)

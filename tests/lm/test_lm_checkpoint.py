@@ -5,7 +5,7 @@ import optax
 import pytest
 from flax import nnx
 
-from tunix_rt.lm.checkpoint import load_checkpoint, save_checkpoint
+from tunix_rt.lm.checkpoint import host_copy, load_checkpoint, save_checkpoint, verify_checkpoint
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.model import Decoder
 
@@ -32,7 +32,7 @@ def test_equal_states_have_equal_files(trees, tmp_path) -> None:
     for name in ("a", "b"):
         save_checkpoint(tmp_path / name, trees=trees, state=STATE)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert files == ["model.safetensors", "optimizer.safetensors", "state.json"]
+    assert files == ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"]
     assert all((tmp_path / "a" / each).read_bytes() == (tmp_path / "b" / each).read_bytes() for each in files)
 
 
@@ -40,6 +40,32 @@ def test_a_failed_save_leaves_nothing(trees, tmp_path) -> None:
     with pytest.raises(TypeError):
         save_checkpoint(tmp_path / "7", trees=trees, state={"key": object()})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_on_the_host_outlives_the_buffers_it_was_made_of() -> None:
+    tree = {"a": jnp.arange(3.0), "b": [jnp.ones((2, 2), jnp.int32)]}
+    copied = host_copy(tree)
+    jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf * 7, tree), donate_argnums=0)(tree)
+    assert jax.tree.leaves(tree)[0].is_deleted()
+    np.testing.assert_array_equal(copied["a"], [0.0, 1.0, 2.0])
+    np.testing.assert_array_equal(copied["b"][0], np.ones((2, 2), np.int32))
+
+
+def test_damaged_and_missing_files_are_all_named(trees, tmp_path) -> None:
+    save_checkpoint(tmp_path / "7", trees=trees, state=STATE)
+    verify_checkpoint(tmp_path / "7")
+    (tmp_path / "7" / "state.json").write_text("{}")
+    (tmp_path / "7" / "optimizer.safetensors").unlink()
+    with pytest.raises(ModelError) as caught:
+        verify_checkpoint(tmp_path / "7")
+    assert caught.value.field == "7: optimizer.safetensors, state.json"
+
+
+def test_a_manifest_of_another_format_is_refused(trees, tmp_path) -> None:
+    save_checkpoint(tmp_path / "7", trees=trees, state=STATE)
+    (tmp_path / "7" / "manifest.json").write_text('{"format": 2, "files": {}}')
+    with pytest.raises(ModelError, match="has format 2; this version reads format 1"):
+        verify_checkpoint(tmp_path / "7")
 
 
 def test_arrays_that_do_not_fit_are_all_named(tmp_path) -> None:

@@ -140,3 +140,56 @@ async def test_artifacts_with_missing_files_or_bad_fields_are_refused(registry):
     file.size_bytes = 7
     failure = await registry.failure_of(record(registry, job, kind="log", files=[file]))
     assert list(failure.fields) == ["artifact.files[0].size_bytes"]
+
+
+async def checkpoint(registry, job, step, **contents):
+    files = await registry.files({name: data.encode() for name, data in contents.items()})
+    return await record(registry, job, kind="checkpoint", step=step, files=files)
+
+
+async def delete(registry, job, artifact):
+    request = job_service_pb2.DeleteArtifactRequest(
+        name=job.name, attempt=job.status.attempt, artifact=artifact
+    )
+    return await registry.jobs.DeleteArtifact(request)
+
+
+async def test_a_deleted_checkpoint_is_gone_with_the_bytes_that_only_it_had(registry):
+    job = await registry.running()
+    old = await checkpoint(registry, job, 10, state="old", weights="shared")
+    await checkpoint(registry, job, 20, state="new", weights="shared")
+    await delete(registry, job, old.name)
+    await delete(registry, job, old.name)
+    listed = await registry.registry.ListArtifacts(registry_service_pb2.ListArtifactsRequest(owner=job.name))
+    assert [artifact.step for artifact in listed.artifacts] == [20]
+    kept = {path.name for path in stored(registry)}
+    assert sha256(b"old") not in kept
+    assert {sha256(b"new"), sha256(b"shared")} <= kept
+
+
+async def test_bytes_of_a_model_version_outlive_a_checkpoint_that_has_them_too(registry):
+    job = await registry.running()
+    model = registry.model_files()["tokenizer.json"].decode()
+    old = await checkpoint(registry, job, 10, state=model)
+    await delete(registry, job, old.name)
+    assert sha256(model.encode()) in {path.name for path in stored(registry)}
+
+
+async def test_only_the_holder_of_the_lease_deletes_its_own_checkpoints(registry):
+    job = await registry.running()
+    other = await registry.running()
+    artifact = await checkpoint(registry, job, 10, state="mine")
+    failure = await registry.failure_of(delete(registry, other, artifact.name))
+    assert failure.fields == {
+        "artifact": f"is `{artifact.name}`, a checkpoint of `{job.name}`; "
+        f"it must be a checkpoint of `{other.name}`."
+    }
+    job.status.attempt = 7
+    assert (await registry.failure_of(delete(registry, job, artifact.name))).reason == "LEASE_LOST"
+
+
+async def test_a_final_model_is_never_deleted(registry):
+    job = await registry.running()
+    files = await registry.files({"model.safetensors": b"weights"})
+    model = await record(registry, job, kind="model", files=files)
+    assert list((await registry.failure_of(delete(registry, job, model.name))).fields) == ["artifact"]

@@ -6,6 +6,8 @@ import pytest
 
 from tunix_rt.rpc.errors import InvalidArgument
 from tunix_rt.standalone.options import parse_labels, parse_splits, parse_values
+from tunix_rt.standalone.train_command import apply_retention
+from tunix_rt.v1.run_pb2 import CheckpointRetention, RunSpec
 
 
 def test_values_are_json_where_they_can_be() -> None:
@@ -42,3 +44,16 @@ def test_splits_are_shares_by_name() -> None:
 def test_wrong_splits_name_the_part(text: str) -> None:
     with pytest.raises(InvalidArgument, match="splits: has the part"):
         parse_splits(text)
+
+
+def test_only_what_was_said_of_retention_is_set() -> None:
+    spec = RunSpec(retention=CheckpointRetention(keep_last=3, keep_every=50))
+    apply_retention(spec, {"keep_last": None, "keep_every": 20, "best_metric": "validation/loss"})
+    assert spec.retention == CheckpointRetention(keep_last=3, keep_every=20, best_metric="validation/loss")
+    apply_retention(other := RunSpec(), {"keep_last": None, "keep_every": None, "best_metric": None})
+    assert other == RunSpec()
+
+
+def test_a_number_that_fits_no_field_names_it() -> None:
+    with pytest.raises(InvalidArgument, match=r"spec\.retention\.keep_last: is 10{12}; it is out of range"):
+        apply_retention(RunSpec(), {"keep_last": 10**12, "keep_every": None, "best_metric": None})

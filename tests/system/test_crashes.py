@@ -91,6 +91,7 @@ def test_a_run_that_was_killed_in_every_way_equals_one_left_alone(
     child = trainer.descendant("tunix_rt.trainer.job")
     trainer.kill()
     child.wait(10)  # raises if the child outlives its server
+    trainer.environment["TUNIX_RT_WORK"] = str(system.folder / "another host")  # with nothing of the run
     trainer.start()
 
     wait_for(reaches(system, disturbed, 110, 3), 60, "step 110 of the third attempt")

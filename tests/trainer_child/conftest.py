@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,23 +92,6 @@ class Jobs:
             )
         assert directory.outcome.exists(), directory.log.read_text()
         return read_json(directory.outcome)
-
-    @contextmanager
-    def held(
-        self, directory: JobDirectory
-    ) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[dict[str, Any]]]]:
-        """A running child and its lines of metrics.
-
-        They go through a pipe of one page, so it runs at most some twelve steps ahead of the reader.
-        """
-        os.mkfifo(directory.metrics)
-        with (
-            directory.log.open("wb") as log,
-            subprocess.Popen(command(directory), env=self.environment, stdout=log, stderr=log) as process,
-            directory.metrics.open("rb", buffering=0) as pipe,
-        ):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
-            yield process, map(json.loads, pipe)
 
 
 def command(directory: JobDirectory) -> list[str]:

@@ -1,6 +1,7 @@
 import pytest
 
 from tunix_rt.trainer.failure import TrainingFailure
+from tunix_rt.trainer.retention import Retention
 from tunix_rt.trainer.specfile import LoraSettings, OptimizerSettings, TrainSpec, parse_spec
 
 SMALLEST = {"steps": 10, "batch_size": 2, "max_length": 64, "optimizer": {"learning_rate": 0.001}}
@@ -26,6 +27,7 @@ def test_defaults_are_those_of_the_proto():
         seed=0,
         validate_every=None,
         checkpoint_every=0,
+        retention=Retention(keep_last=1, keep_every=0, best_metric=""),
         format="answer-line",
         system_prompt="",
         remat=False,

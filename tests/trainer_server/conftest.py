@@ -291,6 +291,14 @@ class Bench:
             await working
             self.stop = asyncio.Event()
 
+    async def release_at(self, gate: Gate) -> None:
+        """Works until the gate is reached, and then shuts down, which gives the run back."""
+        working = asyncio.ensure_future(self.worker().run(self.stop))
+        await gate.reached()
+        self.stop.set()
+        await working
+        self.stop = asyncio.Event()
+
     async def wait_for(self, name: str, *states: int) -> Run:
         async with asyncio.timeout(DEADLINE_SECONDS):
             token = ""

@@ -29,6 +29,7 @@ def test_the_smallest_spec_is_completed() -> None:
     expected.full.SetInParent()
     expected.validate_every = 10
     expected.format = "answer-line"
+    expected.retention.keep_last = 1
     expected.optimizer.decay = OptimizerSpec.COSINE
     expected.optimizer.weight_decay = 0
     expected.optimizer.clip_norm = 1
@@ -222,6 +223,11 @@ BAD: list[tuple[str, Callable[[RunSpec], None]]] = [
     ("spec.lora.targets", lambda s: s.lora.CopyFrom(LoraTuning(targets=["q_proj", "q_proj"]))),
     ("spec.validate_every", lambda s: setattr(s, "validate_every", -1)),
     ("spec.checkpoint_every", lambda s: setattr(s, "checkpoint_every", -1)),
+    ("spec.retention.keep_last", lambda s: setattr(s.retention, "keep_last", 101)),
+    ("spec.retention.keep_last", lambda s: setattr(s.retention, "keep_last", -1)),
+    ("spec.retention.keep_every", lambda s: setattr(s.retention, "keep_every", -1)),
+    ("spec.retention.keep_every", lambda s: setattr(s.retention, "keep_every", 10)),
+    ("spec.retention.best_metric", lambda s: setattr(s.retention, "best_metric", "train/loss")),
     ("spec.format", lambda s: setattr(s, "format", "xml")),
     ("spec.system_prompt", lambda s: setattr(s, "system_prompt", "x" * 20_000)),
     ("spec.evaluate_after", lambda s: s.evaluate_after.extend([EvaluationSpec()] * 21)),
@@ -266,6 +272,15 @@ def test_all_bad_fields_are_named_together_with_values_and_remedies() -> None:
         ("spec.optimizer.learning_rate", "is 2; it must be in (0, 1]."),
         ("spec.evaluate_after[0].decoding.max_tokens", "is -1; it must be in [1, 4096], or 0 for 256."),
     ]
+
+
+def test_a_best_checkpoint_needs_validation() -> None:
+    spec = good()
+    spec.validate_every = 0
+    spec.retention.best_metric = "validation/loss"
+    (found,) = violations(spec)
+    assert found.field == "spec.retention.best_metric"
+    assert found.description == "is `validation/loss`, but validate_every is 0; turn validation on."
 
 
 @pytest.mark.parametrize("epochs", [-1.0, 1000.5, NAN, float("inf")])

@@ -62,6 +62,9 @@ class Blobs(Protocol):
         Raises BlobMissingError, and at the end of a read from 0 BlobCorruptError.
         """
 
+    def delete(self, sha256: str) -> None:
+        """Deletes a blob that nobody needs; one that is not stored is deleted already."""
+
 
 def is_sha256(text: str) -> bool:
     """Whether a text is a SHA-256 in lower-case hexadecimal digits."""

@@ -57,6 +57,14 @@ class DirectoryBlobs:
         chunks = self._chunks(sha256, offset)
         return checked(chunks, sha256) if offset == 0 else chunks
 
+    def delete(self, sha256: str) -> None:
+        """Deletes a blob, if it is stored."""
+        target = self._root / key_of(sha256)
+        try:
+            target.unlink(missing_ok=True)
+        except OSError as error:
+            raise BlobsUnavailableError(str(error)) from error
+
     def _chunks(self, sha256: str, offset: int) -> Iterator[bytes]:
         try:
             with (self._root / key_of(sha256)).open("rb") as file:

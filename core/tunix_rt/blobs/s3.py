@@ -65,6 +65,13 @@ class S3Blobs:
         chunks = self._chunks(sha256, offset)
         return checked(chunks, sha256) if offset == 0 else chunks
 
+    def delete(self, sha256: str) -> None:
+        """Deletes a blob, if it is stored."""
+        try:
+            self._client.remove_object(self._bucket, key_of(sha256))
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise BlobsUnavailableError(str(error)) from error
+
     def _chunks(self, sha256: str, offset: int) -> Iterator[bytes]:
         try:
             response = self._client.get_object(self._bucket, key_of(sha256), offset=offset)

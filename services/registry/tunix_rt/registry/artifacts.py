@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 
 from tunix_rt.blobs.blobs import Blobs
@@ -15,16 +17,21 @@ from tunix_rt.rpc.errors import InvalidArgument, NotFound, Violation
 from tunix_rt.v1 import artifact_pb2, job_service_pb2, registry_service_pb2
 
 KINDS = ("checkpoint", "model", "log", "predictions", "dataset", "samples", "profile")
+_DELETION_LOCK = 7_303_014_422
+_TABLES_WITH_FILES = ("artifacts", "model_versions", "datasets")
 
 
 async def record(
-    tx: Transaction, request: job_service_pb2.RecordArtifactRequest, *, now: datetime
+    tx: Transaction, request: job_service_pb2.RecordArtifactRequest, blobs: Blobs, *, now: datetime
 ) -> artifact_pb2.Artifact:
     """Records an artifact; the same files for the same owner, kind and step give the first record.
 
-    The caller has checked with `check` that the files are stored.
+    The caller has called `check`. Raises FailedPrecondition, reason BLOB_MISSING, unless the files are
+    stored; no deletion comes between that look and the end of the transaction.
     """
     await queue.hold(tx, request.name, request.attempt)
+    await tx.execute("SELECT pg_advisory_xact_lock_shared(%(lock)s)", lock=_DELETION_LOCK)
+    await stored_files.require_stored(blobs, request.artifact.files, "artifact.files")
     made = artifact_pb2.Artifact(
         name=f"artifacts/{names.new_id('art')}",
         kind=request.artifact.kind,
@@ -57,8 +64,8 @@ async def record(
     return artifact_pb2.Artifact.FromString(row["document"])
 
 
-async def check(request: job_service_pb2.RecordArtifactRequest, blobs: Blobs) -> None:
-    """Raises unless the artifact is well formed and its files are stored."""
+def check(request: job_service_pb2.RecordArtifactRequest) -> None:
+    """Raises unless the artifact is well formed."""
     queue.job_name(request.name)
     artifact = request.artifact
     found = stored_files.file_violations(artifact.files, "artifact.files")
@@ -74,7 +81,45 @@ async def check(request: job_service_pb2.RecordArtifactRequest, blobs: Blobs) ->
         found.append(Violation("artifact.owner", f"is `{artifact.owner[:80]}`; leave it out."))
     if found:
         raise InvalidArgument(found)
-    await stored_files.require_stored(blobs, artifact.files, "artifact.files")
+
+
+async def delete(tx: Transaction, request: job_service_pb2.DeleteArtifactRequest) -> list[str]:
+    """Deletes a checkpoint's record; the SHA-256 of its files, none where there is no such record.
+
+    Raises InvalidArgument unless it is a checkpoint of the job.
+    """
+    queue.job_name(request.name)
+    names.require(request.artifact, names.ARTIFACT, "artifact")
+    await queue.hold(tx, request.name, request.attempt)
+    row = await tx.one(
+        "SELECT kind, owner, document FROM artifacts WHERE name = %(name)s", name=request.artifact
+    )
+    if row is None:
+        return []
+    if (row["kind"], row["owner"]) != ("checkpoint", request.name):
+        text = f"is `{request.artifact}`, a {row['kind']} of `{row['owner']}`; it must be a checkpoint of"
+        raise InvalidArgument.of("artifact", f"{text} `{request.name}`.")
+    await tx.execute("DELETE FROM artifacts WHERE name = %(name)s", name=request.artifact)
+    return [file.sha256 for file in artifact_pb2.Artifact.FromString(row["document"]).files]
+
+
+async def delete_unused(tx: Transaction, blobs: Blobs, digests: Sequence[str]) -> None:
+    """Deletes the bytes that no record has, while none can be made of them.
+
+    A digest stands in a record's message as its 64 digits.
+    """
+    await tx.execute("SELECT pg_advisory_xact_lock(%(lock)s)", lock=_DELETION_LOCK)
+    for digest in dict.fromkeys(digests):
+        used = await tx.one(
+            " UNION ALL ".join(
+                f"SELECT 1 AS one FROM {table} WHERE position(%(digits)s IN document) > 0"
+                for table in _TABLES_WITH_FILES
+            ),
+            digits=digest.encode(),
+        )
+        if used is None:
+            with stored_files.translated():
+                await asyncio.to_thread(blobs.delete, digest)
 
 
 async def get(tx: Transaction, name: str) -> artifact_pb2.Artifact:

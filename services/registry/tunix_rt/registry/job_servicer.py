@@ -120,9 +120,19 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         self, request: pb.RecordArtifactRequest, _context: Context
     ) -> artifact_pb2.Artifact:
         """Records an artifact."""
-        await artifacts.check(request, self._blobs)
+        artifacts.check(request)
         async with self._database.transaction() as tx:
-            return await artifacts.record(tx, request, now=self._clock())
+            return await artifacts.record(tx, request, self._blobs, now=self._clock())
+
+    async def DeleteArtifact(
+        self, request: pb.DeleteArtifactRequest, _context: Context
+    ) -> pb.DeleteArtifactResponse:
+        """Deletes a checkpoint: first its record, then the bytes that nothing else has."""
+        async with self._database.transaction() as tx:
+            digests = await artifacts.delete(tx, request)
+        async with self._database.transaction() as tx:
+            await artifacts.delete_unused(tx, self._blobs, digests)
+        return pb.DeleteArtifactResponse()
 
     async def FinishJob(self, request: pb.FinishJobRequest, _context: Context) -> pb.Job:
         """Ends an attempt."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,6 +61,19 @@ def train(
         int | None, typer.Option("--validate-every", help="Steps; 0 turns it off.")
     ] = None,
     checkpoint_every: Annotated[int | None, typer.Option("--checkpoint-every", help="Steps.")] = None,
+    keep_last: Annotated[
+        int | None, typer.Option("--keep-last", help="The newest checkpoints kept. (default 1)")
+    ] = None,
+    keep_every: Annotated[
+        int | None, typer.Option("--keep-every", help="Keep the checkpoint of every so many steps too.")
+    ] = None,
+    best_metric: Annotated[
+        str | None,
+        typer.Option(
+            "--best-metric",
+            help="validation/loss or validation/token_accuracy: the step with the best value is the result.",
+        ),
+    ] = None,
     text_format: Annotated[str | None, typer.Option("--format", help="answer-line or tags.")] = None,
     system_prompt: Annotated[str | None, typer.Option("--system-prompt")] = None,
     remat: Annotated[bool, typer.Option("--remat", help="Recompute activations: less memory.")] = False,
@@ -107,6 +121,8 @@ def train(
     apply_options(run_spec, given, from_file=spec is not None)
     apply_tuning(run_spec, lora_rank=lora_rank, full=full)
     apply_optimization(run_spec, optimizing)
+    retention = {"keep_last": keep_last, "keep_every": keep_every, "best_metric": best_metric}
+    apply_retention(run_spec, retention)
     optimizer = {"learning_rate": learning_rate, "warmup_steps": warmup_steps, "weight_decay": weight_decay}
     apply_optimizer(run_spec, optimizer, decay=decay, from_file=spec is not None)
     apply_shown(run_spec, sample_every=sample_every, sample_prompts=sample_prompt or [], profile=profile)
@@ -169,6 +185,13 @@ def apply_tuning(spec: run_pb.RunSpec, *, lora_rank: int | None, full: bool) -> 
         _set(spec.lora, "rank", lora_rank, "spec.lora.rank")
 
 
+def apply_retention(spec: run_pb.RunSpec, given: Mapping[str, object]) -> None:
+    """Sets which checkpoints are kept, as far as it was said."""
+    for field, value in given.items():
+        if value is not None:
+            _set(spec.retention, field, value, f"spec.retention.{field}")
+
+
 def apply_optimizer(
     spec: run_pb.RunSpec, given: dict[str, float | None], *, decay: str | None, from_file: bool
 ) -> None:
@@ -212,7 +235,11 @@ def parse_evaluations(
 
 
 def _set(
-    message: run_pb.RunSpec | run_pb.OptimizerSpec | run_pb.LoraTuning | run_pb.SampleSpec,
+    message: run_pb.RunSpec
+    | run_pb.OptimizerSpec
+    | run_pb.LoraTuning
+    | run_pb.SampleSpec
+    | run_pb.CheckpointRetention,
     field: str,
     value: object,
     path: str,

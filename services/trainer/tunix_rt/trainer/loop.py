@@ -11,6 +11,7 @@ from flax import nnx
 
 from tunix_rt.lm.model import Decoder
 from tunix_rt.trainer.batches import Batch, Example, TrainingBatches, validation_batches
+from tunix_rt.trainer.checkpoint_writer import CheckpointWriter
 from tunix_rt.trainer.flops import StepFlops
 from tunix_rt.trainer.gradient import Arrays
 from tunix_rt.trainer.metrics_file import write_metrics
@@ -41,7 +42,7 @@ class Training:
     flops: StepFlops
     sampler: Sampler | None
     profiler: Profiler | None
-    save: Callable[[Snapshot], None]
+    checkpoints: CheckpointWriter
     stop_asked: Callable[[], bool]
     report: Callable[[str], None]
 
@@ -68,10 +69,9 @@ class Training:
                     remaining = None if last else pace.remaining_seconds(self.plan.steps - snapshot.step)
                     self.report(log_line(snapshot.step, self.plan.steps, values, remaining))
                     logged = now
-                saving = 0.0
-                if self.plan.saves(snapshot.step) or last or self.stop_asked():
-                    self.save(snapshot)
-                    saving = time.monotonic() - now
+                due = self.plan.saves(snapshot.step) or last or self.stop_asked()
+                self.checkpoints.after_step(snapshot, values, due=due)
+                saving = time.monotonic() - now
         finally:
             if self.profiler:
                 self.profiler.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +25,12 @@ def write_metrics(file: TextIO, step: int, values: Mapping[str, float]) -> None:
     """Append the values of a step with the present time."""
     file.write(metric_line(step, time.time(), values))
     file.flush()
+
+
+def sync_metrics(file: TextIO) -> None:
+    """Wait until the lines written so far are on disk; a pipe has no disk."""
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        os.fsync(file.fileno())
 
 
 def _until(line: str, step: int) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,41 +16,45 @@ from tunix_rt.jobs.outbox import Shipped
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, persist, wait_for_event
 from tunix_rt.jobs.tail import whole_lines_bytes
 from tunix_rt.jobs.worker import ClaimedJob
+from tunix_rt.rpc.errors import FailedPrecondition, Reason
 from tunix_rt.rpc.telemetry import get_logger
-from tunix_rt.trainer.workspace import CHECKPOINT
+from tunix_rt.trainer.recorded import CHECKPOINT, best_step, recorded_checkpoints, retention_of
 from tunix_rt.v1 import job_service_pb2 as pb
 from tunix_rt.v1.artifact_pb2 import Artifact
 
 _POLL_SECONDS = 0.5
+_UPLOADS = 5
 
 
 class Recorder:
     """Stores checkpoints and final weights; repeats while the registry or the object store are away."""
 
-    def __init__(self, jobs: Any, blobs: Blobs) -> None:
+    def __init__(self, registry: Any, jobs: Any, blobs: Blobs) -> None:
+        self._registry = registry
         self._jobs = jobs
         self._blobs = blobs
 
     async def ship_checkpoints(
         self, claimed: ClaimedJob, directory: JobDirectory, shipped: Shipped, ended: asyncio.Event
     ) -> None:
-        """Records every checkpoint that the child completes, until it has ended.
+        """Records every checkpoint that the child completes and has not removed again, until it has ended.
 
         A checkpoint is recorded after the metrics and samples up to it are stored: an
-        attempt that resumes from it would never make them again. Recorded checkpoints
-        but the newest are removed from the directory.
+        attempt that resumes from it would never make them again. What is no longer kept
+        is removed from the registry and from the directory after that.
         """
         recorded = {step for step, _ in directory.complete_checkpoints()}
+        resumed_from = max(recorded, default=0)
         attached: set[Path] = set()
         while True:
             finished = ended.is_set()
-            for step, folder in directory.complete_checkpoints():
+            for step, _ in directory.complete_checkpoints():
                 if step not in recorded:
                     await self._attach(claimed, directory, attached)
                     await shipped.reaches(whole_lines_bytes(directory.metrics))
-                    await self._record(claimed, CHECKPOINT, folder, step=step)
-                    recorded.add(step)
-                    await _remove_older(directory, recorded)
+                    if await self._ship_checkpoint(claimed, directory, step, resumed_from=resumed_from):
+                        recorded.add(step)
+                        await _remove_older(directory, recorded)
             await self._attach(claimed, directory, attached)
             if finished:
                 return
@@ -67,29 +73,95 @@ class Recorder:
                 await self._record(claimed, kind, folder, step=step)
                 attached.add(folder)
 
+    async def _ship_checkpoint(
+        self, claimed: ClaimedJob, directory: JobDirectory, step: int, *, resumed_from: int
+    ) -> bool:
+        """Whether the checkpoint was there to be recorded."""
+        folder = directory.checkpoint(step)
+        held = directory.root / ".shipping" / folder.name
+        try:
+            if not await asyncio.to_thread(_hold, folder, held):
+                return False
+            await self._record(claimed, CHECKPOINT, held, step=step)
+            await self._remove_recorded(claimed, best=best_step(held), resumed_from=resumed_from)
+            return True
+        finally:
+            await asyncio.to_thread(shutil.rmtree, held, ignore_errors=True)
+
+    async def _remove_recorded(self, claimed: ClaimedJob, *, best: int | None, resumed_from: int) -> None:
+        recorded = await persist(
+            lambda: recorded_checkpoints(self._registry, claimed.name),
+            "ListArtifacts",
+            until=claimed.lease_lost,
+        )
+        removable = recorded.removable(
+            retention_of(claimed.job.run.retention),
+            best=best,
+            attempt=claimed.attempt,
+            resumed_from=resumed_from,
+        )
+        for artifact in removable:
+            await persist(
+                partial(self._delete, claimed, artifact.name), "DeleteArtifact", until=claimed.lease_lost
+            )
+            get_logger().info("removed", kind=CHECKPOINT, step=artifact.step, artifact=artifact.name)
+
+    async def _delete(self, claimed: ClaimedJob, artifact: str) -> None:
+        request = pb.DeleteArtifactRequest(name=claimed.name, attempt=claimed.attempt, artifact=artifact)
+        await answer(self._jobs.DeleteArtifact(request, timeout=CALL_SECONDS))
+
     async def record_model(self, claimed: ClaimedJob, directory: JobDirectory) -> pb.FinishJobRequest:
         """Records the final weights and returns the outcome that names them."""
         artifact = await self._record(claimed, "model", directory.model, step=0)
         return pb.FinishJobRequest(run=pb.RunOutcome(model_artifact=artifact.name))
 
     async def _record(self, claimed: ClaimedJob, kind: str, folder: Path, *, step: int) -> Artifact:
-        lost = claimed.lease_lost
-        files = await persist(lambda: store_files(self._blobs, folder), "upload", until=lost)
-        request = pb.RecordArtifactRequest(
-            name=claimed.name,
-            attempt=claimed.attempt,
-            artifact=Artifact(kind=kind, step=step, files=files),
-        )
         artifact: Artifact = await persist(
-            lambda: answer(self._jobs.RecordArtifact(request, timeout=CALL_SECONDS)),
-            "RecordArtifact",
-            until=lost,
+            lambda: self._store_and_record(claimed, kind, folder, step),
+            f"recording of a {kind}",
+            until=claimed.lease_lost,
         )
         get_logger().info("recorded", kind=kind, step=step, artifact=artifact.name)
         return artifact
 
+    async def _store_and_record(self, claimed: ClaimedJob, kind: str, folder: Path, step: int) -> Artifact:
+        """Uploads and records; again if a deletion took the bytes that another run had stored."""
+        for _ in range(_UPLOADS):
+            files = await store_files(self._blobs, folder)
+            request = pb.RecordArtifactRequest(
+                name=claimed.name,
+                attempt=claimed.attempt,
+                artifact=Artifact(kind=kind, step=step, files=files),
+            )
+            try:
+                recorded: Artifact = await answer(self._jobs.RecordArtifact(request, timeout=CALL_SECONDS))
+                return recorded
+            except FailedPrecondition as error:
+                if error.reason != Reason.BLOB_MISSING:
+                    raise
+                missing = error
+        raise missing
+
+
+def _hold(folder: Path, held: Path) -> bool:
+    """Links a checkpoint's files elsewhere, for the child may remove it at any time; False if it has."""
+    shutil.rmtree(held, ignore_errors=True)
+    try:
+        shutil.copytree(folder, held, copy_function=os.link)
+    except (FileNotFoundError, shutil.Error):
+        if folder.exists():
+            raise
+        return False
+    return True
+
 
 async def _remove_older(directory: JobDirectory, recorded: set[int]) -> None:
-    for step, folder in directory.complete_checkpoints():
-        if step in recorded and step < max(recorded):
+    """Removes recorded checkpoints, but for the newest and the best, which the child may still need."""
+    found = directory.complete_checkpoints()
+    try:
+        needed = {found[-1][0], best_step(found[-1][1])} if found else set()
+    except FileNotFoundError:  # the child has a newer one, and has removed this one
+        return
+    for step, folder in found:
+        if step in recorded and step not in needed:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

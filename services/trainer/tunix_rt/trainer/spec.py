@@ -15,6 +15,7 @@ from tunix_rt.rpc.errors import Violation
 from tunix_rt.rpc.names import DATASET, MODEL_VERSION, check, check_id
 from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
 from tunix_rt.trainer.optimizer_spec import complete_optimizer, optimizer_violations
+from tunix_rt.trainer.retention import BEST_METRICS
 from tunix_rt.trainer.shown_spec import complete_shown, shown_violations
 from tunix_rt.trainer.stopping import STOPPING_METRICS
 from tunix_rt.v1.evaluation_pb2 import EvaluationSpec
@@ -49,6 +50,7 @@ def complete(spec: RunSpec) -> RunSpec:
     made.compute_type = spec.compute_type or RunSpec.FLOAT32
     if spec.HasField("early_stopping"):
         made.early_stopping.metric = spec.early_stopping.metric or STOPPING_METRICS[0]
+    made.retention.keep_last = spec.retention.keep_last or 1
     for evaluation in made.evaluate_after:
         evaluation.CopyFrom(_follow_up(evaluation, made))
     return made
@@ -95,6 +97,7 @@ def _run_violations(spec: RunSpec) -> Iterator[Violation]:
     yield from shown_violations(spec)
     if spec.HasField("early_stopping"):
         yield from _stopping_violations(spec)
+    yield from _retention_violations(spec)
     yield from choice_violations(spec.format, FORMATS, "spec.format")
     yield from system_prompt_violations(spec.system_prompt, "spec.system_prompt")
     if len(spec.evaluate_after) > MAX_EVALUATIONS:
@@ -114,6 +117,24 @@ def _length_violations(spec: RunSpec) -> Iterator[Violation]:
             yield Violation("spec.steps", text)
     elif not 0 < spec.epochs <= 1000:
         yield Violation("spec.epochs", f"is {spec.epochs:g}; it must be in (0, 1000].")
+
+
+def _retention_violations(spec: RunSpec) -> Iterator[Violation]:
+    retention, path = spec.retention, "spec.retention"
+    if not 0 <= retention.keep_last <= 100:
+        text = f"is {retention.keep_last}; it must be in [1, 100], or 0 for 1."
+        yield Violation(f"{path}.keep_last", text)
+    if retention.keep_every < 0:
+        text = f"is {retention.keep_every}; it must be positive, or 0 to keep none for its step."
+        yield Violation(f"{path}.keep_every", text)
+    elif retention.keep_every and not spec.checkpoint_every:
+        text = f"is {retention.keep_every}, but only the last step is saved; set checkpoint_every."
+        yield Violation(f"{path}.keep_every", text)
+    if retention.best_metric:
+        yield from choice_violations(retention.best_metric, tuple(BEST_METRICS), f"{path}.best_metric")
+        if spec.HasField("validate_every") and spec.validate_every == 0:
+            text = f"is `{retention.best_metric[:80]}`, but validate_every is 0; turn validation on."
+            yield Violation(f"{path}.best_metric", text)
 
 
 def _lora_violations(lora: LoraTuning) -> Iterator[Violation]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.optimizer_settings import OptimizerSettings, read_optimizer, schedule_problems
+from tunix_rt.trainer.retention import BEST_METRICS, Retention
 from tunix_rt.trainer.shown_settings import ProfileSettings, SampleSettings, read_profile, read_samples
 from tunix_rt.trainer.spec_reader import SpecReader
 from tunix_rt.trainer.stopping import STOPPING_METRICS, StoppingSettings
@@ -51,6 +52,7 @@ class TrainSpec:
     early_stopping: StoppingSettings | None
     samples: SampleSettings | None
     profile: ProfileSettings | None
+    retention: Retention
 
 
 def parse_spec(value: object) -> TrainSpec:
@@ -91,9 +93,12 @@ def parse_spec(value: object) -> TrainSpec:
         else None,
         samples=read_samples(reader.section("samples")) if "samples" in reader.left else None,
         profile=read_profile(reader.section("profile")) if "profile" in reader.left else None,
+        retention=_retention(reader.section("retention")),
     )
     if spec.early_stopping is not None and spec.validate_every == 0:
         reader.problems.append("early_stopping: needs validations; validate_every is 0.")
+    if spec.retention.best_metric and spec.validate_every == 0:
+        reader.problems.append("retention.best_metric: needs validation, and validate_every is 0.")
     if (spec.steps > 0) == (spec.epochs > 0):
         reader.problems.append("steps and epochs: exactly one of them must be set.")
     if spec.steps > 0:
@@ -114,6 +119,16 @@ def _lora(reader: SpecReader) -> LoraSettings:
     )
     reader.finish()
     return settings
+
+
+def _retention(reader: SpecReader) -> Retention:
+    retention = Retention(
+        keep_last=reader.whole("keep_last", 1, high=100) or 1,
+        keep_every=reader.whole("keep_every", 0),
+        best_metric=reader.choice("best_metric", ("", *BEST_METRICS), ""),
+    )
+    reader.finish()
+    return retention
 
 
 def _compute_type(reader: SpecReader) -> str:

@@ -53,7 +53,7 @@ class Supervisor:
     ) -> None:
         self._jobs = jobs
         self._workspace = Workspace(registry, blobs, work)
-        self._recorder = Recorder(jobs, blobs)
+        self._recorder = Recorder(registry, jobs, blobs)
         self._environment = environment
         self._stop_seconds = stop_seconds
         self._module = module

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -14,17 +16,19 @@ from tunix_rt.lm.model import parameter_count
 from tunix_rt.lm.tokenizer import Tokenizer
 from tunix_rt.lm.weights import load_config
 from tunix_rt.trainer.assembly import first_snapshot, make_model, make_program
+from tunix_rt.trainer.checkpoint_writer import CheckpointWriter
 from tunix_rt.trainer.export import export_model
+from tunix_rt.trainer.fingerprint import differences, environment, rows_sha256
 from tunix_rt.trainer.flops import step_flops
 from tunix_rt.trainer.inputs import Inputs, read_inputs
 from tunix_rt.trainer.loop import Training
-from tunix_rt.trainer.metrics_file import open_metrics
+from tunix_rt.trainer.metrics_file import open_metrics, sync_metrics
 from tunix_rt.trainer.optimizer import make_optimizer
 from tunix_rt.trainer.precision import slow_type
 from tunix_rt.trainer.profiler import Profiler
 from tunix_rt.trainer.program import Program, take_apart
 from tunix_rt.trainer.samples import Sampler, sample_prompts
-from tunix_rt.trainer.snapshot import Snapshot, load_snapshot, save_snapshot
+from tunix_rt.trainer.snapshot import Origin, Snapshot, load_snapshot, load_trained
 
 Report = Callable[[str], None]
 
@@ -40,11 +44,12 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
     facts = _facts(inputs, parameters=parameter_count(model), trained=_size(trained))
     del model  # its arrays are given away to the first step
     optimizer = make_optimizer(inputs.spec.optimizer)
+    origin = _origin(inputs)
     snapshot = load_snapshot(
-        directory,
-        first_snapshot(trained, optimizer, inputs.spec),
-        identity=inputs.identity,
+        directory, first_snapshot(trained, optimizer, inputs.spec), origin, report=report
     )
+    facts |= {"code_version": origin.environment["code_version"], "resumed_from_step": snapshot.step}
+    facts |= _changes(snapshot)
     report(_opening(facts, snapshot.step))
     tools = _tools(directory, inputs, adapters=_size(trained) if inputs.spec.lora else None)
     write_json(directory.facts, facts)
@@ -57,7 +62,16 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
         facts["compile_seconds"] = round(time.monotonic() - began, 2)
         write_json(directory.facts, facts)
         report(f"compiled in {facts['compile_seconds']:.1f} s")
-    with open_metrics(directory.metrics, step=snapshot.step) as metrics:
+    with (
+        open_metrics(directory.metrics, step=snapshot.step) as metrics,
+        CheckpointWriter(
+            directory,
+            origin,
+            inputs.spec.retention,
+            sync_metrics=lambda: sync_metrics(metrics),
+            report=report,
+        ) as checkpoints,
+    ):
         training = Training(
             spec=inputs.spec,
             plan=inputs.plan,
@@ -67,15 +81,22 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
             validation=inputs.splits.validation,
             metrics=metrics,
             **tools,
-            save=lambda reached: save_snapshot(directory, reached, identity=inputs.identity),
+            checkpoints=checkpoints,
             stop_asked=stop_asked,
             report=report,
         )
         snapshot = training.run(snapshot)
     if not training.ended(snapshot):
         return {"state": "stopped", "step": snapshot.step}
+    last = snapshot
+    if snapshot.best is not None:
+        facts |= {"best_step": snapshot.best.step, "best_value": snapshot.best.value}
+        write_json(directory.facts, facts)
+        report(f"step {snapshot.best.step} is the best: its weights are the run's")
+        if snapshot.best.step != snapshot.step:
+            snapshot = load_trained(directory, snapshot.best.step, snapshot)
     export_model(nnx.merge(graph, snapshot.carried.result, frozen), directory)
-    return {"state": "succeeded", **_early(inputs, snapshot, report)}
+    return {"state": "succeeded", **_early(inputs, last, report)}
 
 
 def _early(inputs: Inputs, snapshot: Snapshot, report: Report) -> dict[str, Any]:
@@ -117,6 +138,26 @@ def _compiled(program: Program, inputs: Inputs, snapshot: Snapshot, *, frozen: A
 
 def _size(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _origin(inputs: Inputs) -> Origin:
+    return Origin(
+        identity=inputs.identity,
+        rows_sha256=rows_sha256(inputs.splits.train, inputs.splits.validation),
+        spec=asdict(inputs.spec),
+        environment=environment(),
+        epoch_rows=inputs.batches.rows,
+        batch_size=inputs.spec.batch_size,
+    )
+
+
+def _changes(snapshot: Snapshot) -> dict[str, Any]:
+    """After which steps the code, a library or the device changed; nothing where none did."""
+    changed = [
+        f"step {new['after_step']}: {differences(old, {**new, 'after_step': old['after_step']})}"
+        for old, new in pairwise(snapshot.environments)
+    ]
+    return {"environment_changes": "; ".join(changed)} if changed else {}
 
 
 def _facts(inputs: Inputs, *, parameters: int, trained: int) -> dict[str, Any]:

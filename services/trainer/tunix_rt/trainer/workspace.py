@@ -18,12 +18,14 @@ from tunix_rt.jobs.files import fetch_files
 from tunix_rt.jobs.models import cached_model, resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store, persist
 from tunix_rt.jobs.worker import ClaimedJob
+from tunix_rt.rpc.errors import FailedPrecondition
 from tunix_rt.rpc.names import resource_id
+from tunix_rt.rpc.telemetry import get_logger
+from tunix_rt.trainer.recorded import best_step, recorded_checkpoints
 from tunix_rt.v1 import registry_service_pb2
 from tunix_rt.v1.artifact_pb2 import Artifact
 from tunix_rt.v1.run_pb2 import RunSpec
 
-CHECKPOINT = "checkpoint"
 _LONG_INTEGERS = frozenset({FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64})
 
 
@@ -52,11 +54,7 @@ class Workspace:
         base = await self._patiently(claimed, lambda: cached_model(self._blobs, subject, self._work))
         directory.base.symlink_to(base, target_is_directory=True)
         await self._patiently(claimed, lambda: self._fetch_traces(spec.dataset, directory.traces))
-        checkpoint = await self._patiently(claimed, lambda: self._newest_checkpoint(claimed.name))
-        if checkpoint is not None:
-            target = directory.checkpoint(checkpoint.step)
-            await self._patiently(claimed, lambda: fetch_files(self._blobs, checkpoint.files, target))
-            claimed.progress = max(claimed.progress, checkpoint.step)
+        await self._fetch_checkpoint(claimed, directory)
 
     async def remove(self, claimed: ClaimedJob, *, all_attempts: bool) -> None:
         """Removes the directory of an attempt, or those of all attempts of its run."""
@@ -76,20 +74,36 @@ class Workspace:
         found = await answer(self._registry.GetDataset(request, timeout=CALL_SECONDS))
         await in_store(fetch_file, self._blobs, found.sha256, path)
 
-    async def _newest_checkpoint(self, run: str) -> Artifact | None:
-        newest: Artifact | None = None
-        token = ""
-        while True:
-            request = registry_service_pb2.ListArtifactsRequest(
-                owner=run, kind=CHECKPOINT, page_size=1000, page_token=token
-            )
-            page = await answer(self._registry.ListArtifacts(request, timeout=CALL_SECONDS))
-            for artifact in page.artifacts:
-                if newest is None or (artifact.step, artifact.attempt) > (newest.step, newest.attempt):
-                    newest = artifact
-            token = page.next_page_token
-            if not token:
-                return newest
+    async def _fetch_checkpoint(self, claimed: ClaimedJob, directory: JobDirectory) -> None:
+        """Fetches the newest checkpoint whose bytes are whole, and the best one that it knows of.
+
+        One that is damaged stays recorded until a newer one is; the run's log tells of it.
+        """
+        recorded = await self._patiently(claimed, lambda: recorded_checkpoints(self._registry, claimed.name))
+        by_step = {artifact.step: artifact for artifact in recorded.current}
+        for artifact in reversed(recorded.current):
+            try:
+                folder = await self._fetch_artifact(claimed, directory, artifact)
+                best = best_step(folder)
+                if best is not None and best in by_step:
+                    await self._fetch_artifact(claimed, directory, by_step[best])
+            except FailedPrecondition as error:
+                await asyncio.to_thread(
+                    shutil.rmtree, directory.checkpoint(artifact.step), ignore_errors=True
+                )
+                get_logger().warning("checkpoint damaged", step=artifact.step, error=error.message)
+                with directory.log.open("a", encoding="utf-8") as log:
+                    log.write(f"checkpoint {artifact.step} is damaged and not used: {error.message}\n")
+                continue
+            claimed.progress = max(claimed.progress, artifact.step)
+            return
+
+    async def _fetch_artifact(self, claimed: ClaimedJob, directory: JobDirectory, artifact: Artifact) -> Path:
+        target = directory.checkpoint(artifact.step)
+        fetched: Path = await self._patiently(
+            claimed, lambda: fetch_files(self._blobs, artifact.files, target)
+        )
+        return fetched
 
 
 def spec_json(spec: RunSpec) -> dict[str, Any]:
