@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 
 import jax
@@ -23,6 +22,8 @@ from tunix_rt.trainer.program import batch_arrays, build_program, step_arrays, t
 from tunix_rt.trainer.stepping import step_key
 from tunix_rt.trainer.update import Carried, Controls
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 CONFIG = ModelConfig(
     vocab_size=37,
     hidden_size=16,
@@ -37,13 +38,6 @@ ADAMW = make_optimizer(OptimizerSettings(0.01, 0, "CONSTANT", 0.1, 1.0, 0.9, 0.9
 PLAIN = optax.identity()  # the update is the gradient
 EMA = 0.75
 FULL, LORA = Forward(lora=False), Forward(lora=True, dropout=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly() -> Iterator[None]:
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def make_batch(count: int, batch_size: int = 8) -> Batch:

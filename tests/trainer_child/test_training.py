@@ -19,6 +19,8 @@ from tunix_rt.trainer.inputs import read_inputs
 from tunix_rt.trainer.job import main
 from tunix_rt.trainer.training import train
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 SHORT = {
     "steps": 3,
     "optimizer": {"learning_rate": 0.01},
@@ -146,7 +148,7 @@ WATCHED = {
 
 
 @pytest.fixture(scope="module")
-def stopped_early(jobs):
+def stopped_early(jobs, compile_quickly):
     directory = jobs.make(WATCHED)
     return directory, run(directory)
 
