@@ -219,7 +219,7 @@ def test_device_without_bfloat16_is_said(jobs):
     adapters = {"rank": 2, "targets": ["v_proj"]}
     directory = jobs.make({**SHORT, "steps": 1, "lora": adapters, "compute_type": "BFLOAT16"})
     train(directory, lambda: False, report=lines.append)
-    assert "cpu cpu has no fast BFLOAT16: steps take longer than with FLOAT32, and need less memory" in lines
+    assert "cpu cpu has no fast BFLOAT16: steps may take longer than with FLOAT32" in lines
 
 
 def test_missing_tensor_is_named(jobs, tiny_model, tmp_path):
