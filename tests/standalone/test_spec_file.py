@@ -67,7 +67,7 @@ def test_all_unknown_fields_and_wrong_types_are_named_together(tmp_path: Path) -
     }
     assert "Did you mean `steps`?" in found["spec.num_steps"]
     assert found["spec.steps"] == "is 'many'; it must be a whole number."
-    assert found["spec.optimizer.decay"] == "is 'SQUARE'; it must be one of COSINE, LINEAR, CONSTANT."
+    assert found["spec.optimizer.decay"] == "is 'SQUARE'; it must be one of COSINE, LINEAR, CONSTANT, WSD."
     assert found["spec.lora"] == "is a int; it must be a mapping of fields."
 
 
