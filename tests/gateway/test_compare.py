@@ -372,6 +372,7 @@ class TestParameters:
         differences = differing_parameters([spec(full=run_pb2.FullTuning()), spec(lora=lora)])
         assert {d.path: list(d.values) for d in differences} == {
             "lora.alpha": ["", "16"],
+            "lora.dropout": ["", "0"],
             "lora.rank": ["", "8"],
             "lora.targets": ["", "q_proj, v_proj"],
             "tuning": ["full", "lora"],

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
 from tunix_rt.jobs.directory import JobDirectory, read_json, write_json
@@ -45,6 +46,14 @@ def sums() -> list[tuple[Trace, str]]:
         )
         rows.append((trace, "train" if number % 5 else "validation"))
     return rows
+
+
+@pytest.fixture(scope="module")
+def compile_quickly() -> Iterator[None]:
+    """Programs are compiled in half the time, and run slower."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,8 @@ from tunix_rt.trainer.training import train
 from tunix_rt.trainer.update import Controls
 from tunix_rt.v1.run_pb2 import RunSpec
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 BASE: dict[str, Any] = {
     "steps": 3,
     "batch_size": 2,
@@ -170,13 +172,6 @@ def test_other_test_exists(path, test):
     assert f"def {name}(" in Path(file).read_text()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly() -> Iterator[None]:
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def sums(first: int = 0) -> list[tuple[Trace, str]]:
     """Additions with one step each, every fifth one for validation."""
     rows = []
@@ -218,7 +213,7 @@ def program_text(directory: JobDirectory) -> str:
 
 
 @pytest.fixture(scope="module")
-def shown(jobs, tmp_path_factory):
+def shown(jobs, tmp_path_factory, compile_quickly):
     """What a run with some changes to BASE shows; each is run once."""
     folder = tmp_path_factory.mktemp("bases")
     texts = [f"{trace.prompt} {completion_text(trace, each)}" for trace, _ in sums() for each in FORMATS]

@@ -6,6 +6,8 @@ import pytest
 from tunix_rt.trainer.optimizer import learning_rate, make_optimizer
 from tunix_rt.trainer.specfile import OptimizerSettings
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 
 def settings(**changes):
     plain = {"learning_rate": 0.1, "warmup_steps": 4, "decay": "COSINE", "weight_decay": 0.0}
@@ -92,9 +94,10 @@ def updates_of(chosen, gradients, weights):
     """The updates for gradients that come one after the other, of weights that stay."""
     optimizer = make_optimizer(chosen)
     narrow = lambda given: jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), given)  # noqa: E731
+    update = jax.jit(optimizer.update)
     state, updates = optimizer.init(narrow(weights)), None
     for gradient in gradients:
-        updates, state = optimizer.update(narrow(gradient), state, narrow(weights))
+        updates, state = update(narrow(gradient), state, narrow(weights))
     return updates
 
 

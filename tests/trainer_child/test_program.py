@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 
 import jax
@@ -23,6 +22,8 @@ from tunix_rt.trainer.program import batch_arrays, build_program, step_arrays, t
 from tunix_rt.trainer.stepping import step_key
 from tunix_rt.trainer.update import Carried, Controls
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 CONFIG = ModelConfig(
     vocab_size=37,
     hidden_size=16,
@@ -37,13 +38,6 @@ ADAMW = make_optimizer(OptimizerSettings(0.01, 0, "CONSTANT", 0.1, 1.0, 0.9, 0.9
 PLAIN = optax.identity()  # the update is the gradient
 EMA = 0.75
 FULL, LORA = Forward(lora=False), Forward(lora=True, dropout=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly() -> Iterator[None]:
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def make_batch(count: int, batch_size: int = 8) -> Batch:
@@ -76,16 +70,23 @@ def start_of(forward: Forward, optimizer, *, averaged: bool) -> Carried:
 
 
 @cache
-def step_of(forward: Forward, optimizer=PLAIN, ema_decay: float = 0.0, micro_rows: int | None = None):
-    """A function of a batch and controls, which gives the state after one step and its scalars."""
+def compiled_step(forward: Forward, optimizer, ema_decay: float, micro_rows: int | None):
     graph, _, frozen = parts(lora=forward.lora)
     program = build_program(graph, optimizer, forward, ema_decay=ema_decay, micro_rows=micro_rows)
-    step = jax.jit(program.step)
+    start = start_of(forward, optimizer, averaged=ema_decay > 0)
+    arrays = program.step_arrays(make_batch(8))
+    return jax.jit(program.step).lower(start, frozen, arrays, Controls(np.float32(0))).compile()
+
+
+def step_of(forward: Forward, optimizer=PLAIN, ema_decay: float = 0.0, micro_rows: int | None = None):
+    """A function of a batch and controls, which gives the state after one step and its scalars."""
+    step = compiled_step(forward, optimizer, ema_decay, micro_rows)
+    _, _, frozen = parts(lora=forward.lora)
     start = start_of(forward, optimizer, averaged=ema_decay > 0)
 
     def take(batch: Batch, controls: Controls | None = None):
         controls = controls or Controls(np.float32(1.0 if optimizer is PLAIN else 0.01))
-        return step(start, frozen, program.step_arrays(batch), controls)
+        return step(start, frozen, step_arrays(batch, micro_rows), controls)
 
     return take
 
@@ -128,6 +129,12 @@ def test_micro_batches_give_the_update_of_the_whole_batch(optimizer, ema_decay, 
     check_same_update(whole, cut)
     for name in ("loss", "accuracy", "grad_norm"):
         np.testing.assert_allclose(measured[name], again[name], rtol=1e-5)
+
+
+def test_fewer_rows_at_a_time_need_less_memory():
+    whole, cut = (compiled_step(FULL, ADAMW, EMA, micro_rows) for micro_rows in (None, 1))
+    needed = [step.memory_analysis().temp_size_in_bytes for step in (whole, cut)]
+    assert needed[1] < 0.5 * needed[0]
 
 
 def test_partial_last_window_weighs_its_own_tokens():

@@ -19,6 +19,8 @@ from tunix_rt.trainer.inputs import read_inputs
 from tunix_rt.trainer.job import main
 from tunix_rt.trainer.training import train
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 SHORT = {
     "steps": 3,
     "optimizer": {"learning_rate": 0.01},
@@ -146,7 +148,7 @@ WATCHED = {
 
 
 @pytest.fixture(scope="module")
-def stopped_early(jobs):
+def stopped_early(jobs, compile_quickly):
     directory = jobs.make(WATCHED)
     return directory, run(directory)
 
@@ -217,7 +219,7 @@ def test_device_without_bfloat16_is_said(jobs):
     adapters = {"rank": 2, "targets": ["v_proj"]}
     directory = jobs.make({**SHORT, "steps": 1, "lora": adapters, "compute_type": "BFLOAT16"})
     train(directory, lambda: False, report=lines.append)
-    assert "cpu cpu has no fast BFLOAT16: steps take longer than with FLOAT32, and need less memory" in lines
+    assert "cpu cpu has no fast BFLOAT16: steps may take longer than with FLOAT32" in lines
 
 
 def test_missing_tensor_is_named(jobs, tiny_model, tmp_path):

@@ -14,4 +14,4 @@ def slow_type(compute_type: str, device: jax.Device) -> str:
     if device.platform == "gpu" and float(getattr(device, "compute_capability", 0)) >= _FIRST_FAST_GPU:
         return ""
     kind = f"{device.platform} {device.device_kind}"
-    return f"{kind} has no fast BFLOAT16: steps take longer than with FLOAT32, and need less memory"
+    return f"{kind} has no fast BFLOAT16: steps may take longer than with FLOAT32"
