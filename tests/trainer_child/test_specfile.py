@@ -29,6 +29,9 @@ def test_defaults_are_those_of_the_proto():
         format="answer-line",
         system_prompt="",
         remat=False,
+        mixture=(),
+        batching="PACKED",
+        overlong="REFUSE",
     )
 
 

@@ -30,6 +30,7 @@ class Training:
     program: Program
     frozen: Any
     batches: TrainingBatches
+    longest_row: int
     validation: Sequence[Example]
     metrics: TextIO
     save: Callable[[Snapshot], None]
@@ -83,7 +84,7 @@ class Training:
         spec = self.spec
         loss = accuracy = total = 0.0
         for batch in validation_batches(
-            self.validation, batch_size=spec.batch_size, max_length=spec.max_length
+            self.validation, batch_size=spec.batch_size, max_length=self.longest_row
         ):
             scalars = self.program.validate(snapshot.trained, self.frozen, batch_arrays(batch))
             weight = float(batch.weights.sum(dtype="float64"))

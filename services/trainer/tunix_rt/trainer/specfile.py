@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
 from tunix_rt.trainer.failure import TrainingFailure
+from tunix_rt.trainer.rows.recipe import OVERLONG
 
+BATCHINGS = ("PACKED", "PADDED")
 DECAYS = ("COSINE", "LINEAR", "CONSTANT")
 
 
@@ -35,6 +38,15 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True)
+class MixtureSettings:
+    """Further traces to train on; `weight` is how often an epoch takes each."""
+
+    dataset: str
+    split: str
+    weight: float
+
+
+@dataclass(frozen=True)
 class TrainSpec:
     """What is trained, on which splits, and how; exactly one of `steps` and `epochs` is not 0.
 
@@ -55,6 +67,9 @@ class TrainSpec:
     format: str
     system_prompt: str
     remat: bool
+    mixture: tuple[MixtureSettings, ...]
+    batching: str
+    overlong: str
 
 
 def parse_spec(value: object) -> TrainSpec:
@@ -83,9 +98,12 @@ def parse_spec(value: object) -> TrainSpec:
         seed=reader.whole("seed", 0, low=-(2**63), high=2**63 - 1),
         validate_every=reader.whole("validate_every") if "validate_every" in reader.left else None,
         checkpoint_every=reader.whole("checkpoint_every", 0),
-        format=reader.choice("format", ("answer-line", "tags"), "answer-line"),
+        format=reader.choice("format", FORMATS, DEFAULT_FORMAT),
         system_prompt=reader.text("system_prompt", ""),
         remat=reader.flag("remat"),
+        mixture=_mixture(reader),
+        batching=reader.enum("batching", BATCHINGS),
+        overlong=reader.enum("overlong", OVERLONG),
     )
     if (spec.steps > 0) == (spec.epochs > 0):
         reader.problems.append("steps and epochs: exactly one of them must be set.")
@@ -111,6 +129,16 @@ def _optimizer(reader: _Reader) -> OptimizerSettings:
     )
     reader.finish()
     return settings
+
+
+def _mixture(reader: _Reader) -> tuple[MixtureSettings, ...]:
+    made = []
+    for index, value in enumerate(reader.take("mixture", list, [])):
+        part = _Reader(value, f"{reader.path}mixture[{index}].", reader.problems)
+        weight = part.number("weight", 0.0, low=0.0, high=100.0) or 1.0
+        made.append(MixtureSettings(part.text("dataset", ""), part.text("split", "") or "train", weight))
+        part.finish()
+    return tuple(made)
 
 
 def _lora(reader: _Reader) -> LoraSettings:
@@ -145,6 +173,12 @@ class _Reader:
         if value not in allowed:
             self._refuse(name, value, f"it must be one of {', '.join(allowed)}")
         return value
+
+    def enum(self, name: str, allowed: tuple[str, ...]) -> str:
+        """A value of an enum whose first one holds where none is given."""
+        unspecified = f"{name.upper()}_UNSPECIFIED"
+        value = self.choice(name, (*allowed, unspecified), allowed[0])
+        return allowed[0] if value == unspecified else value
 
     def flag(self, name: str) -> bool:
         value: bool = self.take(name, bool, False)

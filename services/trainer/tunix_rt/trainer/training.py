@@ -21,6 +21,7 @@ from tunix_rt.trainer.loop import Training
 from tunix_rt.trainer.metrics_file import open_metrics
 from tunix_rt.trainer.optimizer import make_optimizer
 from tunix_rt.trainer.program import Program, build_program, take_apart
+from tunix_rt.trainer.row_lengths import by_length
 from tunix_rt.trainer.snapshot import Snapshot, load_snapshot, save_snapshot
 from tunix_rt.trainer.specfile import TrainSpec
 
@@ -55,7 +56,8 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
             program=program,
             frozen=frozen,
             batches=inputs.batches,
-            validation=inputs.splits.validation,
+            longest_row=inputs.row_lengths[-1],
+            validation=inputs.rows.validation,
             metrics=metrics,
             save=lambda reached: save_snapshot(directory, reached, identity=inputs.identity),
             stop_asked=stop_asked,
@@ -94,15 +96,20 @@ def _compiled(
     program: Program, inputs: Inputs, snapshot: Snapshot, *, frozen: Any, report: Report
 ) -> Program:
     began = time.monotonic()
-    made = program.compiled(
-        snapshot.trained,
-        snapshot.optimizer,
-        frozen,
-        batch=inputs.batches.batch(snapshot.step),
-        validates=inputs.plan.validate_every > 0,
-    )
+    validates = inputs.plan.validate_every > 0
+    lengths = inputs.row_lengths
+    made = {
+        length: program.compiled(
+            snapshot.trained,
+            snapshot.optimizer,
+            frozen,
+            batch=inputs.batches.laid_out([], length),
+            validates=validates and length == lengths[-1],
+        )
+        for length in lengths
+    }
     report(f"compiled in {time.monotonic() - began:.1f} s")
-    return made
+    return by_length(made)
 
 
 def _size(tree: Any) -> int:
@@ -111,7 +118,7 @@ def _size(tree: Any) -> int:
 
 def _facts(inputs: Inputs, *, parameters: int, trained: int) -> dict[str, Any]:
     device = jax.devices()[0]
-    train, validation = inputs.splits.train, inputs.splits.validation
+    train, validation = inputs.rows.train, inputs.rows.validation
     return {
         "steps": inputs.plan.steps,
         "rows": inputs.batches.rows,
@@ -120,6 +127,7 @@ def _facts(inputs: Inputs, *, parameters: int, trained: int) -> dict[str, Any]:
         "train_tokens": sum(len(example.tokens) for example in train),
         "weighted_tokens": sum(int((example.weights > 0).sum()) for example in train),
         "padding_share": round(inputs.batches.padding_share, 6),
+        "rows_sha256": inputs.rows_digest,
         "parameters": parameters,
         "trainable_parameters": trained,
         "base_digest": inputs.base_digest,
