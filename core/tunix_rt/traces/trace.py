@@ -6,7 +6,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tunix_rt.answers import equivalence
 
@@ -121,6 +121,12 @@ def plain_json(value: object) -> object:
 def content_digest(trace: Trace) -> str:
     """SHA-256 of the normalised prompt, in hexadecimal: equal for prompts that differ in layout only."""
     return hashlib.sha256(normalise_prompt(trace.prompt).encode("utf-8")).hexdigest()
+
+
+def questions(trace: Trace) -> list[Trace]:
+    """The trace itself; of a conversation, one for each user turn as the prompt."""
+    asked = [turn.content for turn in trace.messages if turn.role == "user"]
+    return [replace(trace, prompt=content) for content in asked] or [trace]
 
 
 def identity_digest(trace: Trace) -> str:

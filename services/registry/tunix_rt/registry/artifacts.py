@@ -14,7 +14,7 @@ from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import InvalidArgument, NotFound, Violation
 from tunix_rt.v1 import artifact_pb2, job_service_pb2, registry_service_pb2
 
-KINDS = ("checkpoint", "model", "log", "predictions", "dataset")
+KINDS = ("checkpoint", "model", "log", "predictions", "dataset", "rows")
 
 
 async def record(

@@ -13,6 +13,7 @@ from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.plan import Plan
 from tunix_rt.trainer.rows.rendering import Rows
 from tunix_rt.trainer.rows.row_file import read_rows
+from tunix_rt.trainer.run_batches import batches_of
 from tunix_rt.trainer.specfile import TrainSpec, parse_spec
 
 
@@ -52,18 +53,6 @@ def read_inputs(directory: JobDirectory) -> Inputs:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     identity = hashlib.sha256(json.dumps([asdict(spec), digest, base_digest]).encode()).hexdigest()
     return Inputs(spec, rows, digest, batches, Plan.of(spec, batches), base_digest, identity)
-
-
-def batches_of(spec: TrainSpec, rows: Rows) -> TrainingBatches:
-    """The batches that a spec makes of its rows."""
-    return TrainingBatches(
-        rows.train,
-        batch_size=spec.batch_size,
-        max_length=spec.max_length,
-        seed=spec.seed,
-        padded=spec.batching == "PADDED",
-        weights=(1.0, *(part.weight for part in spec.mixture)),
-    )
 
 
 def _read_spec(directory: JobDirectory) -> TrainSpec:

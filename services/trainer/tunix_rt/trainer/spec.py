@@ -14,6 +14,7 @@ from tunix_rt.jobs.evaluation_spec import (
 from tunix_rt.rpc.errors import Violation
 from tunix_rt.rpc.names import DATASET, MODEL_VERSION, check, check_id
 from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
+from tunix_rt.trainer.row_spec import complete_rows, row_violations
 from tunix_rt.v1.evaluation_pb2 import EvaluationSpec
 from tunix_rt.v1.run_pb2 import LoraTuning, OptimizerSpec, RunSpec
 
@@ -40,6 +41,7 @@ def complete(spec: RunSpec) -> RunSpec:
         made.full.SetInParent()
     if not spec.HasField("validate_every") and spec.steps:
         made.validate_every = max(1, spec.steps // 10)
+    complete_rows(made)
     _complete_optimizer(made.optimizer)
     for evaluation in made.evaluate_after:
         evaluation.CopyFrom(_follow_up(evaluation, made))
@@ -90,6 +92,7 @@ def _run_violations(spec: RunSpec) -> Iterator[Violation]:
     if spec.checkpoint_every < 0:
         text = f"is {spec.checkpoint_every}; it must be positive, or 0 to save only the last step."
         yield Violation("spec.checkpoint_every", text)
+    yield from row_violations(spec)
     yield from choice_violations(spec.format, FORMATS, "spec.format")
     yield from system_prompt_violations(spec.system_prompt, "spec.system_prompt")
     if len(spec.evaluate_after) > MAX_EVALUATIONS:

@@ -52,6 +52,11 @@ class ProblemCounts:
             shown.append(example)
         self._details.setdefault(reason, detail)
 
+    @property
+    def refuses(self) -> bool:
+        """Whether a problem refuses the run."""
+        return bool(self._counts.keys() - _ACCEPTED)
+
     def problems(self) -> list[RowProblem]:
         """All problems, those that refuse the run first."""
         made = [
@@ -69,9 +74,8 @@ class ProblemCounts:
 
 def refusal(problems: Sequence[RowProblem]) -> str:
     """Why a run is refused, in one message; empty if it is not."""
-    parts = [
+    return " ".join(
         f"{problem.reason}: {problem.count} traces, such as {', '.join(problem.examples)}. {problem.message}"
         for problem in problems
         if problem.refused
-    ]
-    return " ".join(parts)
+    )

@@ -42,11 +42,10 @@ def render_rows(
     rendered: list[Example] = []
     for part, traces in enumerate(train):
         rendered += _render(recipe, tokenizer, traces, counts, part=part)
-    if not rendered:
-        counts.add("NO_ROWS", recipe.train[0].dataset)
     held_out = _render(recipe, tokenizer, validation, counts, part=0)
-    if recipe.validation and not held_out:
-        counts.add("NO_ROWS", f"{recipe.validation.dataset}, split {recipe.validation.split}")
+    for source, left in ((recipe.train[0], rendered), (recipe.validation, held_out)):
+        if source and not left and not counts.refuses:
+            counts.add("NO_ROWS", f"those of {source.dataset}, split {source.split}")
     sources = [(source.dataset, source.split) for source in recipe.train]
     return Rows(rendered, held_out, counts.problems(), sources)
 
