@@ -54,7 +54,7 @@ def problems_table(preview: pb.RunPreview) -> Table:
     table = new_table("Problem", "Traces", "Examples", "What it means", lines=True)
     for problem in preview.problems:
         style = "red" if problem.refused else "yellow"
-        outcome = "the run is refused" if problem.refused else "trained without"
+        outcome = "the run is refused" if problem.refused else "the run is accepted"
         examples = Text(", ".join(problem.examples))
         reason = Text.assemble((problem.reason, style), f"\n{outcome}")
         table.add_row(reason, f"{problem.count:,}", examples, Text(problem.message))
