@@ -101,20 +101,20 @@ async def test_the_preview_has_the_rows_that_a_worker_trains_on(
 async def test_traces_that_are_too_long_refuse_the_run_with_counts_and_examples(
     trainer: Any, spec: RunSpec
 ) -> None:
-    spec.max_length = 32
+    spec.max_length = 48
     reason, message, _ = await refused(trainer.CreateRun(CreateRunRequest(run=Run(spec=spec))))
     assert reason == "ROWS_INVALID"
-    assert message.startswith("TOO_LONG: 40 traces, such as ")
+    assert message.startswith("TOO_LONG: 38 traces, such as ")
     assert message.count(" tokens)") == 3
 
 
 async def test_the_preview_of_refused_rows_names_the_problem(trainer: Any, spec: RunSpec) -> None:
-    spec.max_length = 32
+    spec.max_length = 48
     seen = await trainer.PreviewRun(PreviewRunRequest(spec=spec))
     [problem] = seen.problems
     assert (problem.reason, problem.count, problem.refused, len(problem.examples)) == (
         "TOO_LONG",
-        40,
+        38,
         True,
         3,
     )

@@ -9,6 +9,8 @@ from tunix_rt.lm.layout import parameter_count, tensor_shapes
 from tunix_rt.trainer.specfile import TrainSpec
 
 FLOAT_BYTES = 4
+_BLOCK = 128  # queries of a block of attention
+_HEAD_CHUNK = 3 * 128  # logits of a chunk of positions, their exponentials and gradient
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -35,28 +37,28 @@ def estimate_memory(config: ModelConfig, spec: TrainSpec, *, rows: int, length: 
     weights = parameter_count(config)
     trained = _adapter_count(config, spec) if spec.lora is not None else weights
     adapters = trained if spec.lora is not None else 0
+    head = config.vocab_size * (_HEAD_CHUNK + (config.hidden_size if spec.lora is None else 0))
+    layers = layer_numbers(config, length) * config.num_layers * rows * length
     return Memory(
         weights=FLOAT_BYTES * (weights + adapters),
         gradients=FLOAT_BYTES * trained,
         optimizer=FLOAT_BYTES * 2 * trained,
-        activations=FLOAT_BYTES * activation_count(config, rows=rows, length=length, remat=spec.remat),
+        activations=FLOAT_BYTES * (layers + head),
     )
 
 
-def activation_count(config: ModelConfig, *, rows: int, length: int, remat: bool) -> int:
-    """The numbers that the forward pass keeps for the backward pass, and those of the layer in work.
+def layer_numbers(config: ModelConfig, length: int) -> int:
+    """The numbers that a layer keeps for the backward pass, a place of a row of `length` tokens.
 
-    A layer keeps, a token: its two normed inputs and sums (5 times the width), queries, keys, values and
-    their rotated forms and the attention's result, three times the inner width, and the attention's
-    weights, one for each head and earlier token. With `remat` it keeps its input only, and one layer
-    is in work at a time.
+    The factors are counted on the buffers that XLA assigns: six for the layer's width, three for that of
+    queries, keys and values, four for the inner width, and three for each head and each key that a query
+    computes with. Blocks of queries leave out the keys after them.
     """
-    places = rows * length
-    queries, shared = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    layer = 5 * config.hidden_size + 3 * queries + 3 * shared + 3 * config.intermediate_size
-    attention = config.num_heads * length
-    kept = config.hidden_size if remat else layer + attention
-    return places * (config.num_layers * kept + (layer + attention if remat else 0))
+    blocks = -(-length // _BLOCK)
+    keys = sum(min(length, _BLOCK * (block + 1)) for block in range(blocks)) // blocks
+    projected = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
+    attention = config.num_heads * keys
+    return 6 * config.hidden_size + 3 * projected + 4 * config.intermediate_size + 3 * attention
 
 
 def _adapter_count(config: ModelConfig, spec: TrainSpec) -> int:
