@@ -1,7 +1,7 @@
 import pytest
 
 from tunix_rt.trainer.failure import TrainingFailure
-from tunix_rt.trainer.specfile import LoraSettings, OptimizerSettings, TrainSpec, parse_spec
+from tunix_rt.trainer.specfile import LoraSettings, MixtureSettings, OptimizerSettings, TrainSpec, parse_spec
 
 SMALLEST = {"steps": 10, "batch_size": 2, "max_length": 64, "optimizer": {"learning_rate": 0.001}}
 
@@ -87,3 +87,29 @@ def test_bad_field_is_named(change, field):
 
 def test_spec_must_be_an_object():
     assert "must be an object" in message_of([1])
+
+
+def test_parts_of_a_mixture_are_completed():
+    spec = parse_spec({**SMALLEST, "mixture": [{"dataset": "datasets/a"}, {"split": "all", "weight": 0.5}]})
+    assert spec.mixture == (
+        MixtureSettings("datasets/a", "train", 1.0),
+        MixtureSettings("", "all", 0.5),
+    )
+
+
+def test_enums_are_read_by_their_names():
+    spec = parse_spec({**SMALLEST, "batching": "PADDED", "overlong": "OVERLONG_UNSPECIFIED"})
+    assert (spec.batching, spec.overlong) == ("PADDED", "REFUSE")
+
+
+def test_bad_rows_are_reported_together():
+    text = message_of(
+        {**SMALLEST, "batching": "LOOSE", "overlong": 3, "mixture": [{"weight": 101, "part": 1}]}
+    )
+    for part in (
+        "batching: is 'LOOSE'",
+        "overlong: is 3",
+        "mixture[0].weight: is 101",
+        "mixture[0].part: is unknown",
+    ):
+        assert part in text
