@@ -20,7 +20,7 @@ from tunix_rt.blobs.directory import DirectoryBlobs
 from tunix_rt.evaluator.evaluation import Evaluator
 from tunix_rt.jobs.worker import ClaimedJob
 from tunix_rt.rpc.status import reason_of
-from tunix_rt.v1 import dataset_pb2, registry_service_pb2
+from tunix_rt.v1 import dataset_pb2, registry_service_pb2, run_pb2
 from tunix_rt.v1.evaluation_pb2 import Decoding, Evaluation, EvaluationSpec, FewShot, ItemScore
 from tunix_rt.v1.evaluator_service_pb2 import CancelEvaluationRequest, CreateEvaluationRequest
 from tunix_rt.v1.job_pb2 import JobState
@@ -200,6 +200,36 @@ async def test_items_of_the_training_data_are_refused_unless_allowed(
     clean = await stack.ended((await stack.evaluate(**held_out)).name)
     assert clean.status.state == JobState.JOB_STATE_SUCCEEDED
     assert clean.result.contaminated_count == 0
+
+
+@pytest.mark.parametrize("as_chat", [False, True])
+async def test_items_of_a_part_of_the_mixture_are_training_data(
+    stack: Any, tiny: str, dataset: Any, as_chat: bool
+) -> None:
+    whole = [dataset_pb2.Split(name="train", fraction=1.0)]
+    own = await stack.make_dataset(
+        [dataset_pb2.Trace(id="own", prompt="Name a colour.", final_answer="red")], splits=whole
+    )
+    turns = [("user", TRACES[0].prompt), ("assistant", "?"), ("user", "Go on."), ("assistant", "!")]
+    chat = [dataset_pb2.ChatMessage(role=role, content=content) for role, content in turns]
+    seen = dataset_pb2.Trace(id="chat", messages=chat) if as_chat else TRACES[0]
+    part = await stack.make_dataset([seen], splits=whole)
+    asked = await stack.make_dataset(TRACES[:2], splits=[dataset_pb2.Split(name="test", fraction=1.0)])
+    run = await stack.enqueue_run(tiny, own.name, mixture=[run_pb2.MixturePart(dataset=part.name)])
+    await stack.succeed_run(run)
+    refused = await stack.ended((await stack.evaluate(subject=run, dataset=asked.name)).name)
+    assert reason_of(refused.status.error) == "CONTAMINATED"
+    assert refused.status.error.message.startswith("1 of 2 items")
+
+
+async def test_a_conversation_is_no_item(stack: Any, tiny: str) -> None:
+    turns = [("user", "Hi"), ("assistant", "Hi!"), ("user", "Go on."), ("assistant", "No.")]
+    chat = [dataset_pb2.ChatMessage(role=role, content=content) for role, content in turns]
+    splits = [dataset_pb2.Split(name="test", fraction=1.0)]
+    made = await stack.make_dataset([dataset_pb2.Trace(id="chat", messages=chat)], splits=splits)
+    failed = await stack.ended((await stack.evaluate(subject=tiny, dataset=made.name)).name)
+    assert failed.status.state == JobState.JOB_STATE_FAILED
+    assert failed.status.error.message.startswith("None of the 1 items could be generated and scored")
 
 
 async def test_a_request_is_checked_before_it_is_queued(stack: Any, tiny: str, dataset: Any) -> None:

@@ -283,6 +283,17 @@ async def test_a_job_needs_what_its_spec_names(registry):
     assert list(wrong.fields) == ["job.run.train_split"]
 
 
+async def test_every_part_of_a_mixture_must_be_usable(registry):
+    spec = await run_spec(registry)
+    unknown = [run_pb2.MixturePart(dataset="datasets/none", split="train")]
+    missing = await registry.failure_of(registry.enqueue(**spec, mixture=unknown))
+    assert missing.reason == "RESOURCE_NOT_FOUND"
+    other = await registry.sealed_dataset()
+    empty = [run_pb2.MixturePart(dataset=other.name, split="none")]
+    wrong = await registry.failure_of(registry.enqueue(**spec, mixture=empty))
+    assert list(wrong.fields) == ["job.run.mixture[0].split"]
+
+
 async def test_an_unfinished_run_is_no_subject(registry):
     job = await registry.running()
     spec = evaluation_pb2.EvaluationSpec(subject=job.name, dataset=job.run.dataset)

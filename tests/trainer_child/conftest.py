@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tunix_rt.lm.compile_cache import use_compile_cache
 from tunix_rt.lm.tiny import make_tiny_model
 from tunix_rt.traces.text import completion_text
 from tunix_rt.traces.trace import Step, Trace, canonical_json
+from tunix_rt.trainer.rows.by_hand import render_directory
 
 SPEC: dict[str, Any] = {
     "steps": 24,
@@ -82,13 +83,16 @@ class Jobs:
         rows: Rows | None = None,
         base: Path | None = None,
         checkpoints: Path | None = None,
+        render: bool = True,
     ) -> JobDirectory:
-        """A directory with SPEC and `sums`, or what is given in their place."""
+        """A directory with SPEC and the rendered `sums`, or what is given in their place."""
         directory = JobDirectory(Path(tempfile.mkdtemp(dir=self.folder)))
         write_json(directory.spec, {**SPEC, **(changes or {})})
         lines = [canonical_json(trace, split) + b"\n" for trace, split in rows or sums()]
         directory.traces.write_bytes(b"".join(lines))
         directory.base.symlink_to(base or self.base)
+        if render:
+            render_directory(directory)
         if checkpoints is not None:
             shutil.copytree(checkpoints, directory.checkpoints)
         return directory

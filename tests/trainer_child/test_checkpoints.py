@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tunix_rt.jobs.directory import read_json
+from tunix_rt.traces.jsonl import read_canonical
 from tunix_rt.trainer import training
 from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.inputs import read_inputs
@@ -146,10 +147,14 @@ def test_a_run_of_one_environment_has_no_changes(whole):
     assert "environment_changes" not in read_json(whole.facts)
 
 
-def test_other_rows_are_refused(copy, monkeypatch):
-    monkeypatch.setattr(training, "rows_sha256", lambda *splits: "0" * 64)
-    with pytest.raises(TrainingFailure, match="Checkpoint 00000004 was trained on other rows"):
-        run(copy)
+def test_other_rows_are_refused(whole, jobs):
+    other = jobs.make(
+        CHANGES,
+        rows=read_canonical(whole.traces.read_bytes().splitlines())[1:],
+        checkpoints=whole.checkpoints,
+    )
+    with pytest.raises(TrainingFailure, match=r"Checkpoint \d+ was trained on other rows"):
+        run(other)
 
 
 @pytest.fixture(scope="module")

@@ -44,35 +44,32 @@ BASE: dict[str, Any] = {
     "checkpoint_every": 0,
 }
 FULL = {"full": {}, "lora": None}
+KEPT = {"retention": {"keep_last": 100}}
+SAVED = {"checkpoint_every": 1}
 VALIDATED = {"steps": 4, "validate_every": 1}
 SPIKES = {"ratio": 1.001, "window": 4, "max_in_a_row": 20}
 
-# Fields whose rows are still to be written, and fields whose effect another test shows.
-PENDING = {
-    "mixture": "",
-    "mixture.dataset": "",
-    "mixture.split": "",
-    "mixture.weight": "",
-    "batching": "",
-    "overlong": "",
-    "retention": "",
-    "retention.keep_last": "",
-    "retention.keep_every": "",
-    "retention.best_metric": "",
-    "sharding": "",
-    "sharding.data": "",
-    "sharding.fsdp": "",
-    "sharding.processes": "",
-    "samples": "",
-    "samples.every": "",
-    "samples.prompts": "",
-    "samples.count": "",
-    "samples.max_new_tokens": "",
-    "profile": "",
-    "profile.first_step": "",
-    "profile.steps": "",
-}
+# Fields whose effect another test shows.
+CHILD = "tests/trainer_child/"
 ELSEWHERE = {
+    "mixture": f"{CHILD}test_training_rows.py::test_a_mixture_trains_on_its_parts_by_weight",
+    "mixture.dataset": f"{CHILD}test_training_rows.py::test_a_mixture_trains_on_its_parts_by_weight",
+    "mixture.split": f"{CHILD}test_training_rows.py::test_a_mixture_trains_on_its_parts_by_weight",
+    "mixture.weight": f"{CHILD}test_training_rows.py::test_the_weight_of_a_part_changes_what_is_trained",
+    "batching": f"{CHILD}test_training_rows.py::test_padded_rows_train_other_weights_than_packed_ones",
+    "overlong": f"{CHILD}test_rows.py::test_only_the_start_of_the_prompt_is_cut",
+    "sharding": f"{CHILD}test_mesh.py::test_facts_tell_the_mesh",
+    "sharding.data": f"{CHILD}test_mesh.py::test_losses_are_those_of_one_device",
+    "sharding.fsdp": f"{CHILD}test_mesh.py::test_losses_are_those_of_one_device",
+    "sharding.processes": f"{CHILD}test_processes.py::test_two_processes_train_as_one",
+    "samples": f"{CHILD}test_samples.py::test_samples_come_every_so_many_steps_and_at_the_last",
+    "samples.every": f"{CHILD}test_samples.py::test_samples_come_every_so_many_steps_and_at_the_last",
+    "samples.prompts": f"{CHILD}test_samples.py::test_the_last_samples_are_what_the_final_model_answers",
+    "samples.count": f"{CHILD}test_samples.py::test_without_prompts_the_first_validation_traces_are_continued",
+    "samples.max_new_tokens": f"{CHILD}test_samples.py::test_the_last_samples_are_what_the_final_model_answers",
+    "profile": f"{CHILD}test_samples.py::test_a_profile_holds_the_steps_asked_for",
+    "profile.first_step": f"{CHILD}test_samples.py::test_a_profile_beyond_the_last_step_ends_with_it",
+    "profile.steps": f"{CHILD}test_samples.py::test_a_profile_holds_the_steps_asked_for",
     "evaluate_after": "tests/registry/test_queue.py::test_evaluations_are_queued_when_the_run_succeeds",
 }
 
@@ -138,7 +135,13 @@ ROWS: dict[str, Row] = {
     "optimizer.spikes.max_in_a_row": Row(spikes(max_in_a_row=1), spikes(), "outcome"),
     "seed": Row({"seed": 1}),
     "validate_every": Row({"validate_every": 2}, {}, "metrics"),
-    "checkpoint_every": Row({"checkpoint_every": 2}, {}, "checkpoints"),
+    "checkpoint_every": Row({"checkpoint_every": 2}, KEPT, "checkpoints"),
+    "retention": Row(KEPT, SAVED, "checkpoints"),
+    "retention.keep_last": Row({"retention": {"keep_last": 2}}, SAVED, "checkpoints"),
+    "retention.keep_every": Row({"retention": {"keep_every": 2}}, {**SAVED, "steps": 3}, "checkpoints"),
+    "retention.best_metric": Row(
+        {"retention": {"best_metric": "validation/loss"}}, {**VALIDATED, **optimizer(learning_rate=1.0)}
+    ),
     "format": Row({"format": "tags"}),
     "system_prompt": Row({"system_prompt": "Add."}),
     "remat": Row({"remat": True}, {}, "program"),
@@ -162,7 +165,7 @@ def paths(descriptor: Descriptor, prefix: str = "") -> Iterator[str]:
 
 
 def test_every_field_has_a_row():
-    known = [*ROWS, *PENDING, *ELSEWHERE]
+    known = [*ROWS, *ELSEWHERE]
     assert sorted(known) == sorted(paths(RunSpec.DESCRIPTOR))
 
 

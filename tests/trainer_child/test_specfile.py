@@ -2,7 +2,7 @@ import pytest
 
 from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.retention import Retention
-from tunix_rt.trainer.specfile import LoraSettings, OptimizerSettings, TrainSpec, parse_spec
+from tunix_rt.trainer.specfile import LoraSettings, MixtureSettings, OptimizerSettings, TrainSpec, parse_spec
 
 SMALLEST = {"steps": 10, "batch_size": 2, "max_length": 64, "optimizer": {"learning_rate": 0.001}}
 
@@ -37,6 +37,9 @@ def test_defaults_are_those_of_the_proto():
         compute_type="FLOAT32",
         ema_decay=0.0,
         early_stopping=None,
+        mixture=(),
+        batching="PACKED",
+        overlong="REFUSE",
     )
 
 
@@ -125,3 +128,25 @@ def test_bad_field_is_named(change, field):
 
 def test_spec_must_be_an_object():
     assert "must be an object" in message_of([1])
+
+
+def test_parts_of_a_mixture_are_completed():
+    spec = parse_spec({**SMALLEST, "mixture": [{"dataset": "datasets/a"}, {"split": "all", "weight": 0.5}]})
+    assert spec.mixture == (
+        MixtureSettings("datasets/a", "train", 1.0),
+        MixtureSettings("", "all", 0.5),
+    )
+
+
+def test_enums_are_read_by_their_names():
+    spec = parse_spec({**SMALLEST, "batching": "PADDED", "overlong": "OVERLONG_UNSPECIFIED"})
+    assert (spec.batching, spec.overlong) == ("PADDED", "REFUSE")
+
+
+def test_bad_rows_are_reported_together():
+    part = {"weight": 101, "part": 1}
+    text = message_of({**SMALLEST, "batching": "LOOSE", "overlong": 3, "mixture": [part]})
+    assert "batching: is 'LOOSE'" in text
+    assert "overlong: is 3" in text
+    assert "mixture[0].weight: is 101" in text
+    assert "mixture[0].part: is unknown" in text

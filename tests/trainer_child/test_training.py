@@ -95,9 +95,9 @@ def test_too_long_trace_is_refused_before_training(jobs, split):
         (Trace("short", "Add 1 and 1.", (), "2"), "validation" if split == "train" else "train"),
         (Trace("the-long-one", "Add. " * 200, (), "2"), split),
     ]
-    directory = jobs.make({**SHORT, "validate_every": 1}, rows=rows)
-    assert "the-long-one" in failure_of(directory).message
-    assert not directory.metrics.exists()
+    with pytest.raises(TrainingFailure, match="TOO_LONG: 1 traces, such as the-long-one") as caught:
+        jobs.make({**SHORT, "validate_every": 1}, rows=rows)
+    assert caught.value.reason == "ROWS_INVALID"
 
 
 def test_warmup_longer_than_the_epochs_is_refused(jobs):
@@ -108,16 +108,16 @@ def test_warmup_longer_than_the_epochs_is_refused(jobs):
 
 
 def test_line_of_a_trace_without_answer_is_named(jobs):
-    failure = failure_of(jobs.make(SHORT, rows=[(Trace("bare", "Add."), "train")]))
-    assert failure.reason == "TRACES_INVALID"
-    assert "line 1: final_answer" in failure.message
+    with pytest.raises(TrainingFailure, match="line 1: final_answer") as caught:
+        jobs.make(SHORT, rows=[(Trace("bare", "Add."), "train")])
+    assert caught.value.reason == "TRACES_INVALID"
 
 
 def test_empty_split_is_an_error_that_names_the_splits(jobs):
     rows = [(Trace("t", "Add 1 and 1.", (), "2"), "train")]
-    failure = failure_of(jobs.make({**SHORT, "validate_every": 1}, rows=rows))
-    assert failure.reason == "SPLIT_EMPTY"
-    assert "'validation'; its splits are train" in failure.message
+    with pytest.raises(TrainingFailure, match="'validation'; its splits are train") as caught:
+        jobs.make({**SHORT, "validate_every": 1}, rows=rows)
+    assert caught.value.reason == "SPLIT_EMPTY"
 
 
 def test_max_length_beyond_the_model_is_refused(jobs):
@@ -140,6 +140,7 @@ WATCHED = {
     "steps": 20,
     "validate_every": 2,
     "checkpoint_every": 1,
+    "retention": {"keep_last": 100},
     "lora": {"rank": 2, "targets": ["v_proj"]},
     "ema_decay": 0.5,
     "early_stopping": {"patience": 4, "min_delta": 10.0},
@@ -240,7 +241,7 @@ def keep_signals():
 
 
 def test_failure_is_an_outcome_and_exit_code_1(jobs, keep_signals, capsys):
-    directory = jobs.make({"num_steps": 5})
+    directory = jobs.make({"num_steps": 5}, render=False)
     assert main([str(directory.root)]) == 1
     message = "spec.json: num_steps: is unknown; remove it."
     outcome = {"state": "failed", "reason": "INVALID_FIELDS", "message": message, "retryable": False}

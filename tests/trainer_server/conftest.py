@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -11,18 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from tunix_rt.blobs.blobs import store_file
 from tunix_rt.blobs.directory import DirectoryBlobs
 from tunix_rt.jobs.worker import Worker
-from tunix_rt.lm.config import ModelConfig
-from tunix_rt.lm.layout import tensor_shapes
+from tunix_rt.lm.tiny import make_tiny_model
 from tunix_rt.registry.server import RegistryServer
 from tunix_rt.registry.settings import Settings as RegistrySettings
 from tunix_rt.rpc.channel import open_channel
+from tunix_rt.traces.text import INSTRUCTIONS
 from tunix_rt.trainer.supervisor import Supervisor
 from tunix_rt.v1 import dataset_pb2, job_service_pb2, model_pb2, registry_service_pb2
 from tunix_rt.v1.artifact_pb2 import File
@@ -39,6 +36,7 @@ PROGRAM = """
 import json, os, signal, sys, time
 from pathlib import Path
 from tunix_rt.jobs.directory import JobDirectory, metric_line, read_json, write_json
+from tunix_rt.trainer.rows.row_file import read_rows
 
 directory = JobDirectory(Path(sys.argv[1]))
 spec = read_json(directory.spec)
@@ -84,13 +82,12 @@ def sample(step):
         (directory.root / "partial").rename(directory.profile)
 
 def main():
-    traces = [json.loads(line) for line in directory.traces.read_text().splitlines()]
-    assert all(trace["split"] for trace in traces)
+    rows = read_rows(directory.rows)
     done = directory.complete_checkpoints()
     first = done[-1][0] + 1 if done else 1
     if done:
         assert read_json(done[-1][1] / "state.json") == {"step": first - 1}
-    write_json(directory.facts, {"steps": spec["steps"], "traces": len(traces), "device": "none"})
+    write_json(directory.facts, {"steps": spec["steps"], "traces": len(rows.train), "device": "none"})
     print(f"from step {first}")
     if how == "fail":
         return {"state": "failed", "reason": "NON_FINITE_LOSS", "message": "The loss is nan."}
@@ -180,21 +177,19 @@ async def registry(database: str, tmp_path: Path) -> AsyncIterator[Registry]:
     await registry.close()
 
 
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small") / "model"
+    texts = [f"{INSTRUCTIONS['answer-line']} What is {n} + 1? {n} + 1 = {n + 1}" for n in range(40)]
+    make_tiny_model(folder, texts, hidden_size=32, num_layers=1)
+    return folder
+
+
 @pytest.fixture
-async def model(registry: Registry, tmp_path: Path) -> str:
-    """The smallest model that the registry takes."""
-    config = ModelConfig(
-        vocab_size=8, hidden_size=4, intermediate_size=4, num_layers=1, num_heads=1, num_kv_heads=1,
-        head_dim=4, max_positions=32, eos_ids=(0,),
-    )  # fmt: skip
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config.to_hf()))
-    (folder / "tokenizer.json").write_text("{}")
-    tensors = {name: np.zeros(shape, np.float32) for name, shape in tensor_shapes(config).items()}
-    save_file(tensors, folder / "model.safetensors")
+async def model(registry: Registry, model_folder: Path) -> str:
+    """A small model with a tokenizer of its own."""
     files = []
-    for path in sorted(folder.iterdir()):
+    for path in sorted(model_folder.iterdir()):
         blob = store_file(registry.blobs, path)
         files.append(File(path=path.name, sha256=blob.sha256, size_bytes=blob.size_bytes))
     version = await registry.stub.CreateModelVersion(
@@ -239,7 +234,7 @@ def spec(model: str, dataset: str) -> RunSpec:
         dataset=dataset,
         steps=6,
         batch_size=2,
-        max_length=64,
+        max_length=256,
         checkpoint_every=2,
         optimizer=OptimizerSpec(learning_rate=0.01),
     )

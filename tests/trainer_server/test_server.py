@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -22,8 +23,11 @@ from tunix_rt.v1.trainer_service_pb2_grpc import TrainerServiceStub
 
 
 @pytest.fixture
-async def trainer(registry: Any) -> AsyncIterator[Any]:
-    server = await start(Settings(listen="127.0.0.1:0", registry=registry.address))
+async def trainer(registry: Any, tmp_path: Path) -> AsyncIterator[Any]:
+    settings = Settings(
+        listen="127.0.0.1:0", registry=registry.address, blobs=registry.blobs_url, work=tmp_path / "trainer"
+    )
+    server = await start(settings)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:  # without retries
         yield TrainerServiceStub(channel)
     await server.stop(0)

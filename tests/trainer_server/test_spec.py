@@ -30,6 +30,7 @@ def test_the_smallest_spec_is_completed() -> None:
     expected.validate_every = 10
     expected.format = "answer-line"
     expected.retention.keep_last = 1
+    expected.batching, expected.overlong = RunSpec.PACKED, RunSpec.REFUSE
     expected.optimizer.decay = OptimizerSpec.COSINE
     expected.optimizer.weight_decay = 0
     expected.optimizer.clip_norm = 1

@@ -52,17 +52,20 @@ async def test_a_run_leaves_its_metrics_log_checkpoints_facts_and_weights(bench:
     run = await bench.run_until(name)
     assert run.status.attempt == 1
     assert (run.status.progress, run.status.progress_total) == (6, 6)
-    assert run.facts["traces"] == 40
+    assert run.facts["traces"] == 32  # of the training split
     assert await bench.points(name) == [(1, step) for step in STEPS]
     assert await bench.log(name) == ["from step 1", "done"]
     assert await bench.checkpoints(name) == [(1, 6)]
     request = registry_service_pb2.GetArtifactRequest(name=run.model_artifact)
     model = await bench.registry.stub.GetArtifact(request)
     assert [file.path for file in model.files] == [
+        "README.md",
         "config.json",
         "model.safetensors",
+        "provenance.json",
         "steps.txt",
         "tokenizer.json",
+        "tokenizer_config.json",
     ]
     assert run.weights_digest == model.digest
     assert list((bench.work / "runs").iterdir()) == []

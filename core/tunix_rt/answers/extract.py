@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tunix_rt.answers.dates import last_date
 
-FORMATS = ("", "answer-line", "tags")
+FORMATS = ("", "answer-line", "tags", "boxed")
 WHOLE_TEXT_WORDS = 6  # a single line of at most so many words is an answer by itself
 PATTERN_TEXT_LIMIT = 10_000  # a pattern looks at so many characters at the end of a text
 
@@ -93,6 +93,7 @@ def answer_in_format(text: str, format: str) -> str | None:  # noqa: A002
     """The answer that stands exactly where a format asks for it, or None.
 
     "answer-line": the last line is `Answer: …`. "tags": the text ends with `<answer>…</answer>`.
+    "boxed": the last line is `\\boxed{…}`, perhaps between signs of markdown or LaTeX.
     Finished reasoning is removed first. Raises ValueError for any other format.
     """
     visible, unfinished = without_reasoning(text)
@@ -103,6 +104,9 @@ def answer_in_format(text: str, format: str) -> str | None:  # noqa: A002
     elif format == "tags":
         body, closing, _ = visible.rpartition("</answer>") if visible.endswith("</answer>") else ("", "", "")
         answer = body.rpartition("<answer>")[2] if closing and "<answer>" in body else ""
+    elif format == "boxed":
+        line = visible.rpartition("\n")[2].strip()
+        answer = line if _ONLY_BOXED.fullmatch(line) else ""
     else:
         raise ValueError(f"format is {format!r}; it must be one of {', '.join(FORMATS[1:])}.")
     return (clean_answer(answer) or None) if not unfinished else None

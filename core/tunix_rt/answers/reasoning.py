@@ -12,12 +12,14 @@ from tunix_rt.answers.calculation import NoExpressionError, evaluate, tokenize
 from tunix_rt.answers.numbers import parse_quantity
 from tunix_rt.answers.steps import Step, find_steps
 
-FORMATS = ("", "answer-line", "tags")
+FORMATS = ("", "answer-line", "tags", "boxed")
 GRAM_WORDS = 4
 MAX_ANSWER = 400  # characters; a longer text is no number
 
 _ANSWER_LINE = re.compile(r"Answer: ?\S.*")
 _ANY_ANSWER_LINE = re.compile(r"^[ \t>*_#]*answer[*_]{0,3}[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_BOXED_LINE = re.compile(r"\W{0,3}\\(?:boxed|fbox)\s*\{(.*)\}\W{0,3}")
+_ANY_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 
 
@@ -59,7 +61,7 @@ def check_reasoning(
 ) -> ReasoningChecks:
     """Checks the format, each arithmetic step, the way to the answer and repetition.
 
-    `answer` is the answer that was extracted, if any; `format` is "answer-line", "tags" or "" for
+    `answer` is the answer that was extracted, if any; `format` is "answer-line", "tags", "boxed" or "" for
     none, which every output obeys. Takes time linear in the length of the output.
     """
     steps = find_steps(output)
@@ -76,12 +78,15 @@ def obeys_format(output: str, format: str) -> bool:  # noqa: A002
     """Whether an output has the asked-for form, and nothing beside it.
 
     "answer-line": one line or more, then the only line `Answer: …` as the last. "tags": one
-    `<reasoning>` block, then one `<answer>` block, both closed and not empty.
+    `<reasoning>` block, then one `<answer>` block, both closed and not empty. "boxed": one line or
+    more, then the only `\\boxed{…}`, alone on the last line.
     """
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}; it must be one of {', '.join(FORMATS[1:])}.")
     if format == "tags":
         return _obeys_tags(output.strip())
+    if format == "boxed":
+        return _obeys_boxed(output.rstrip())
     return not format or _obeys_answer_line(output.rstrip())
 
 
@@ -130,6 +135,12 @@ def _obeys_answer_line(output: str) -> bool:
         and bool(before.strip())
         and _ANY_ANSWER_LINE.search(before) is None
     )
+
+
+def _obeys_boxed(output: str) -> bool:
+    before, _, last = output.rpartition("\n")
+    boxed = _BOXED_LINE.fullmatch(last.strip())
+    return bool(boxed and boxed.group(1).strip() and before.strip()) and not _ANY_BOXED.search(before)
 
 
 def _obeys_tags(output: str) -> bool:

@@ -51,10 +51,10 @@ def score_output(
     (unknown). A cut output counts only with an answer that it marks as such and that something
     follows: the last number of half a calculation is no answer, nor is `Answer: 1` of `Answer: 12`, and
     the outcome is "truncated".
-    `format` is the one that was asked for, "answer-line" or "tags"; with "" any marked answer counts for
-    the strict score. `pattern` takes the place of the extraction rules; ValueError says what is wrong
-    with one that `check_pattern` refuses. Without `formulas`, expressions beyond rational functions raise
-    UndecidedError.
+    `format` is the one that was asked for, "answer-line", "tags" or "boxed"; with "" any marked answer
+    counts for the strict score. `pattern` takes the place of the extraction rules; ValueError says what is
+    wrong with one that `check_pattern` refuses. Without `formulas`, expressions beyond rational functions
+    raise UndecidedError.
     """
     _check(finish_reason, format, pattern)
     if finish_reason == "error":

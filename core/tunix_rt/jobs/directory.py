@@ -1,6 +1,6 @@
 """The directory through which a supervisor and its child talk; standard library only.
 
-The supervisor writes `spec.json`, `traces.jsonl`, `base/` and `checkpoints/`
+The supervisor writes `spec.json`, `rows.safetensors`, `base/` and `checkpoints/`
 before it starts the child. The child appends to `metrics.jsonl`, and leaves
 `facts.json`, more checkpoints, `samples/` and `profile/` where they are asked
 for, `model/` and, last, `outcome.json`.
@@ -34,8 +34,13 @@ class JobDirectory:
 
     @property
     def traces(self) -> Path:
-        """The dataset's canonical JSONL, one trace a line, each with its split."""
+        """A dataset's canonical JSONL, one trace a line, each with its split; for rendering by hand."""
         return self.root / "traces.jsonl"
+
+    @property
+    def rows(self) -> Path:
+        """The rendered rows that a run trains on, as safetensors."""
+        return self.root / "rows.safetensors"
 
     @property
     def base(self) -> Path:

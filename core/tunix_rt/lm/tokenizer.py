@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,13 +14,14 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.model_files import read_json
 
+_QUESTION, _ANSWER = "1", "answer"  # a conversation to see how the template ends a turn
 _COMPLETE = "Give a complete model directory in Hugging Face layout."
 
 
 class Tokenizer:
     """A tokenizer of a model directory.
 
-    `eos_ids` are the ids that end a text; the first is the one that ends an assistant's turn.
+    `eos_ids` are the ids that end a text, `turn_stop` is the one of them that ends an assistant's turn.
     """
 
     def __init__(
@@ -51,6 +53,20 @@ class Tokenizer:
             settings["chat_template"] = template.read_text(encoding="utf-8")
         return cls(backend, settings=settings, eos_ids=_stop_ids(folder, backend, settings))
 
+    @cached_property
+    def turn_stop(self) -> int:
+        """The id that ends an assistant's turn: the stop id that the chat template writes there.
+
+        The first of `eos_ids` where the template writes none of them.
+        """
+        probe = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
+        try:
+            _, _, after = self.chat_text(probe, add_generation_prompt=False).rpartition(_ANSWER)
+        except ModelError:
+            return self.eos_ids[0]
+        written = self.encode_template(after)
+        return next((token for token in written if token in self.eos_ids), self.eos_ids[0])
+
     @property
     def vocab_size(self) -> int:
         """How many ids there are, special ones included."""
@@ -60,14 +76,31 @@ class Tokenizer:
         """Ids of a text; what looks like a special token in it is taken as plain characters."""
         return list(self._plain.encode(text, add_special_tokens=False).ids)
 
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of many texts at once, on all processors."""
+        encoded = self._plain.encode_batch(list(texts), add_special_tokens=False)
+        return [list(each.ids) for each in encoded]
+
+    def encode_template(self, text: str) -> list[int]:
+        """Ids of a text of the chat template, in which special tokens are themselves."""
+        return list(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def encode_templates(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode_template` of many texts at once, on all processors."""
+        encoded = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        return [list(each.ids) for each in encoded]
+
+    def spell(self, token: int) -> str:
+        """The text of one token, special ones by their name."""
+        return self._backend.decode([token], skip_special_tokens=False)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens left out."""
         return self._backend.decode(list(ids), skip_special_tokens=True)
 
     def chat(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool) -> list[int]:
         """Ids of a conversation of {"role", "content"} messages, laid out by the chat template."""
-        text = self.chat_text(messages, add_generation_prompt)
-        return list(self._backend.encode(text, add_special_tokens=False).ids)
+        return self.encode_template(self.chat_text(messages, add_generation_prompt))
 
     def chat_text(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool) -> str:
         """The text that `chat` encodes."""

@@ -13,7 +13,7 @@ NORMALIZATIONS = ("none", "bytes", "characters")
 CHOICES = "choices"  # where the metadata of an item has them
 MIN_CHOICES, MAX_CHOICES = 2, 26
 _LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
-_PREFIXES = {"answer-line": "Answer: ", "tags": "<reasoning></reasoning>\n<answer>"}
+_PREFIXES = {"answer-line": "Answer: ", "tags": "<reasoning></reasoning>\n<answer>", "boxed": "\\boxed{"}
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,25 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from tunix_rt.traces.conversation import conversation, is_conversation, read_turns
 from tunix_rt.traces.fields import RecordReader, kind_of
-from tunix_rt.traces.trace import ANSWER_TYPES, Step, Trace, TraceError, content_digest
+from tunix_rt.traces.trace import ANSWER_TYPES, ChatMessage, Step, Trace, TraceError, identity_digest
 
 _OPTIONAL = {"id", "answer_type", "aliases", "meta"}
 _RAW_KEYS = _OPTIONAL | {"trace_version", "prompt", "final_answer", "steps", "completion"}
 _ITEM_KEYS = _OPTIONAL | {"prompt", "expected_answer", "section", "category", "difficulty"}
 _PAIR_KEYS = _OPTIONAL | {"prompt", "response", "completion", "final_answer"}
 _CHAT_KEYS = _OPTIONAL | {"messages", "final_answer"}
+_CONVERSATION_KEYS = _RAW_KEYS - {"trace_version"} | {"messages"}
 _TAGGED = re.compile(
     r"\s*<reasoning>(?P<reasoning>.*?)</reasoning>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL
 )
 
 
 def parse_record(record: object, path: str = "") -> Trace:
-    """Reads a raw trace, an evaluation item, a prompt-completion pair or a chat of two turns.
+    """Reads a raw trace, an evaluation item, a prompt-completion pair or a chat.
+
+    A chat of one user turn and one assistant turn becomes a pair, a longer one stays a conversation.
 
     `path` goes before the field in each violation, for example "line 17". The id, when missing, is made
     from the prompt. Unknown keys are violations: what has no place in the format belongs in `meta`.
@@ -37,7 +41,10 @@ def parse_record(record: object, path: str = "") -> Trace:
 
 def _read(reader: RecordReader, record: Mapping[str, object]) -> Trace | None:
     if "messages" in record:
-        return _chat(reader, record)
+        turns = read_turns(reader, record["messages"], "messages")
+        if is_conversation(record, turns):
+            return _conversation(reader, record, turns)
+        return _chat(reader, record, turns)
     if "steps" in record or ("final_answer" in record and not {"response", "completion"} & set(record)):
         return _raw(reader, record)
     if "response" in record or "completion" in record:
@@ -94,7 +101,10 @@ def _pair(reader: RecordReader, record: Mapping[str, object]) -> Trace:
     key = "response" if "response" in record else "completion"
     meta = reader.meta(record)
     if isinstance(record.get("prompt"), list) or isinstance(record.get(key), list):
-        turns = [*_turns(reader, record.get("prompt"), "prompt"), *_turns(reader, record.get(key), key)]
+        turns = [
+            *read_turns(reader, record.get("prompt"), "prompt"),
+            *read_turns(reader, record.get(key), key),
+        ]
         prompt, completion = _two_turns(reader, turns, "prompt", meta)
     else:
         prompt = reader.text(record, "prompt", required=True)
@@ -102,10 +112,17 @@ def _pair(reader: RecordReader, record: Mapping[str, object]) -> Trace:
     return _completed(reader, record, prompt=prompt, completion=completion, meta=meta)
 
 
-def _chat(reader: RecordReader, record: Mapping[str, object]) -> Trace:
+def _conversation(reader: RecordReader, record: Mapping[str, object], turns: list[tuple[str, str]]) -> Trace:
+    """A conversation; of the other keys of a canonical record it has only the empty ones."""
+    _known(reader, record, _CONVERSATION_KEYS)
+    prompt = conversation(reader, record, turns)
+    messages = tuple(ChatMessage(role, content) for role, content in turns)
+    return _trace(reader, record, prompt=prompt, meta=reader.meta(record), messages=messages)
+
+
+def _chat(reader: RecordReader, record: Mapping[str, object], turns: list[tuple[str, str]]) -> Trace:
     _known(reader, record, _CHAT_KEYS)
     meta = reader.meta(record)
-    turns = _turns(reader, record.get("messages"), "messages")
     prompt, completion = _two_turns(reader, turns, "messages", meta)
     return _completed(reader, record, prompt=prompt, completion=completion, meta=meta)
 
@@ -132,22 +149,6 @@ def _completed(
         completion=completion,
         meta=meta,
     )
-
-
-def _turns(reader: RecordReader, value: object, field: str) -> list[tuple[str, str]]:
-    if not isinstance(value, list) or not value:
-        reader.wrong(field, "must be a non-empty list of messages with `role` and `content`.")
-        return []
-    turns = []
-    for i, message in enumerate(value):
-        if not isinstance(message, Mapping):
-            reader.wrong(f"{field}[{i}]", f"is {kind_of(message)}; it must be an object.")
-            continue
-        for key in sorted(set(message) - {"role", "content"}):
-            reader.wrong(f"{field}[{i}].{key}", "is not a known key; known are role and content.")
-        role = reader.text(message, "role", required=True, prefix=f"{field}[{i}].")
-        turns.append((role, reader.text(message, "content", required=True, prefix=f"{field}[{i}].")))
-    return turns
 
 
 def _two_turns(
@@ -179,6 +180,7 @@ def _trace(
     final_answer: str = "",
     completion: str = "",
     meta: dict[str, object],
+    messages: tuple[ChatMessage, ...] = (),
 ) -> Trace:
     identity = record.get("id")
     if isinstance(identity, int) and not isinstance(identity, bool):
@@ -196,10 +198,11 @@ def _trace(
         aliases=_aliases(reader, record.get("aliases")),
         completion=completion,
         meta=meta,
+        messages=messages,
     )
     if name:
         return trace
-    return replace(trace, id=f"trace-{content_digest(trace)[:20]}")
+    return replace(trace, id=f"trace-{identity_digest(trace)[:20]}")
 
 
 def _steps(reader: RecordReader, value: object) -> tuple[Step, ...]:

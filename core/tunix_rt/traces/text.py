@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from tunix_rt.traces.trace import Trace
 
-FORMATS = ("answer-line", "tags")
+FORMATS = ("answer-line", "tags", "boxed")
 DEFAULT_FORMAT = "answer-line"
 QUESTION = "{question}"  # stands for the question in a prompt template
 MAX_TEMPLATE_BYTES = 16 * 1024
 INSTRUCTIONS = {
     "answer-line": "Show each step on a line, then Answer: result.",
     "tags": "Reason in <reasoning></reasoning>, then give the result in <answer></answer>.",
+    "boxed": "Show each step on a line, then the result in \\boxed{}.",
 }
 
 
@@ -58,9 +59,12 @@ def template_faults(template: str) -> list[str]:
 def completion_text(trace: Trace, format: str = DEFAULT_FORMAT) -> str:  # noqa: A002
     """The completion to train on, without a stop token.
 
-    A trace with its own completion gives it verbatim. Raises ValueError for one without an answer.
+    A trace with its own completion gives it verbatim. Raises ValueError for one without an answer, and
+    for a conversation.
     """
     checked_format(format)
+    if trace.messages:
+        raise ValueError(f"trace {trace.id} is a conversation; it has no single completion.")
     if trace.completion:
         return trace.completion
     if not trace.final_answer:
@@ -68,7 +72,8 @@ def completion_text(trace: Trace, format: str = DEFAULT_FORMAT) -> str:  # noqa:
     steps = "\n".join(step.content for step in trace.steps)
     if format == "tags":
         return f"<reasoning>{steps}</reasoning>\n<answer>{trace.final_answer}</answer>"
-    return f"{steps}\nAnswer: {trace.final_answer}" if steps else f"Answer: {trace.final_answer}"
+    last = f"\\boxed{{{trace.final_answer}}}" if format == "boxed" else f"Answer: {trace.final_answer}"
+    return f"{steps}\n{last}" if steps else last
 
 
 def checked_format(format: str) -> str:  # noqa: A002

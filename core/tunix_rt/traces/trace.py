@@ -6,7 +6,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tunix_rt.answers import equivalence
 
@@ -42,12 +42,21 @@ class Step:
 
 
 @dataclass(frozen=True)
+class ChatMessage:
+    """A turn of a conversation; `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
 class Trace:
-    """A prompt with the reasoning that leads to its answer.
+    """A prompt with the reasoning that leads to its answer, or a conversation.
 
     `answer_type` is one of ANSWER_TYPES, "" meaning that the answer's own form tells. `completion` is a
     text to train on verbatim; when empty, the completion is made from steps and answer. An item that is
-    only for evaluation has neither. `meta` holds JSON values.
+    only for evaluation has neither. `messages` is a conversation whose every assistant turn is learnt; then
+    `prompt` is its last user turn, and there are no steps, completion and answer. `meta` holds JSON values.
     """
 
     id: str
@@ -58,11 +67,15 @@ class Trace:
     aliases: tuple[str, ...] = ()
     completion: str = ""
     meta: Mapping[str, object] = field(default_factory=dict)
+    messages: tuple[ChatMessage, ...] = ()
 
 
 def canonical_json(trace: Trace, split: str) -> bytes:
-    """The one serialisation of a trace in a split: UTF-8 JSON with sorted keys, one line, no newline."""
-    record = {
+    """The one serialisation of a trace in a split: UTF-8 JSON with sorted keys, one line, no newline.
+
+    The key `messages` is there only where the trace has some.
+    """
+    record: dict[str, object] = {
         "id": trace.id,
         "prompt": trace.prompt,
         "steps": [{"i": step.i, "type": step.type, "content": step.content} for step in trace.steps],
@@ -73,6 +86,8 @@ def canonical_json(trace: Trace, split: str) -> bytes:
         "meta": plain_json(trace.meta),
         "split": split,
     }
+    if trace.messages:
+        record["messages"] = [{"role": turn.role, "content": turn.content} for turn in trace.messages]
     text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode("utf-8")
 
@@ -106,6 +121,20 @@ def plain_json(value: object) -> object:
 def content_digest(trace: Trace) -> str:
     """SHA-256 of the normalised prompt, in hexadecimal: equal for prompts that differ in layout only."""
     return hashlib.sha256(normalise_prompt(trace.prompt).encode("utf-8")).hexdigest()
+
+
+def questions(trace: Trace) -> list[Trace]:
+    """The trace itself; of a conversation, one for each user turn as the prompt."""
+    asked = [turn.content for turn in trace.messages if turn.role == "user"]
+    return [replace(trace, prompt=content) for content in asked] or [trace]
+
+
+def identity_digest(trace: Trace) -> str:
+    """What the id of a trace without one is made of: its content digest, or that of all its turns."""
+    if not trace.messages:
+        return content_digest(trace)
+    turns = json.dumps([[turn.role, turn.content] for turn in trace.messages])
+    return hashlib.sha256(turns.encode("utf-8")).hexdigest()
 
 
 def normalise_prompt(prompt: str) -> str:

@@ -44,6 +44,8 @@ class Task:
         """The chat messages of an item. Raises ValueError for one that cannot be asked or scored."""
         spec, examples = self.spec, self.spec.few_shot
         needless = spec.method == PERPLEXITY or (is_judged_by(spec) and bool(spec.judge.rubric))
+        if trace.messages:
+            raise ValueError("it is a conversation, which can only be trained on")
         if not trace.final_answer and not needless:
             raise ValueError("there is no answer to score by")
         drawn = self.pool.draw(trace, examples.count, seed=examples.seed) if self.pool else ()

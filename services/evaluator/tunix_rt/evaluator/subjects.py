@@ -14,7 +14,7 @@ from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store
 from tunix_rt.rpc.errors import FailedPrecondition, Reason
 from tunix_rt.traces.contamination import Contamination, find_contamination
 from tunix_rt.traces.jsonl import read_canonical
-from tunix_rt.traces.trace import Trace
+from tunix_rt.traces.trace import Trace, questions
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 from tunix_rt.v1.dataset_pb2 import Dataset
 from tunix_rt.v1.evaluation_pb2 import EvaluationSpec
@@ -96,8 +96,12 @@ def require_examples(dataset: Dataset, spec: EvaluationSpec) -> None:
 async def contamination(subject: Subject, items: Sequence[Trace], datasets: DatasetStore) -> Contamination:
     """The items that also occur in what the subject's weights were trained on."""
     seen: list[Trace] = []
-    for name, split in sorted({(run.spec.dataset, run.spec.train_split) for run in subject.training_runs}):
-        seen += await datasets.traces(await datasets.get(name), split or "train")
+    specs = [run.spec for run in subject.training_runs]
+    trained = {(spec.dataset, spec.train_split) for spec in specs}
+    trained |= {(part.dataset, part.split) for spec in specs for part in spec.mixture}
+    for name, split in sorted(trained):
+        for trace in await datasets.traces(await datasets.get(name), split or "train"):
+            seen += questions(trace)
     return await asyncio.to_thread(find_contamination, seen, items)
 
 

@@ -16,7 +16,7 @@ from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import InvalidArgument, NotFound, Violation
 from tunix_rt.v1 import artifact_pb2, job_service_pb2, registry_service_pb2
 
-KINDS = ("checkpoint", "model", "log", "predictions", "dataset", "samples", "profile")
+KINDS = ("checkpoint", "model", "log", "predictions", "dataset", "rows", "samples", "profile")
 _DELETION_LOCK = 7_303_014_422
 _TABLES_WITH_FILES = ("artifacts", "model_versions", "datasets")
 

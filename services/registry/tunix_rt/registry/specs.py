@@ -65,6 +65,9 @@ async def check_run(tx: Transaction, spec: run_pb2.RunSpec, field: str) -> None:
     await subjects.weights_digest(tx, spec.model)
     dataset = await datasets.get_sealed(tx, spec.dataset)
     _check_split(dataset, spec.train_split or "train", f"{field}.train_split")
+    for index, part in enumerate(spec.mixture):
+        other = await datasets.get_sealed(tx, part.dataset)
+        _check_split(other, part.split or "train", f"{field}.mixture[{index}].split")
     for index, each in enumerate(spec.evaluate_after):
         target = await datasets.get_sealed(tx, each.dataset)
         check_splits(target, each, f"{field}.evaluate_after[{index}]")

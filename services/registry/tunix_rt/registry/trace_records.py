@@ -14,7 +14,7 @@ from tunix_rt.rpc.errors import InvalidArgument, Reason, Violation
 from tunix_rt.traces.jsonl import MAX_LINE_BYTES
 from tunix_rt.traces.parse import parse_record
 from tunix_rt.traces.splits import assign_split
-from tunix_rt.traces.trace import Trace, TraceError, canonical_json, content_digest
+from tunix_rt.traces.trace import Trace, TraceError, canonical_json, content_digest, identity_digest
 from tunix_rt.v1 import dataset_pb2
 
 MAX_ID_LENGTH = 200
@@ -68,6 +68,7 @@ def to_message(record: bytes) -> dataset_pb2.Trace:
         aliases=fields["aliases"],
         completion=fields["completion"],
         split=fields["split"],
+        messages=[dataset_pb2.ChatMessage(**turn) for turn in fields.get("messages", ())],
     )
     if fields["meta"]:
         message.meta.update(fields["meta"])
@@ -86,13 +87,15 @@ def _parse(message: dataset_pb2.Trace, field: str) -> Trace:
     for key in ("id", "final_answer", "answer_type", "completion"):
         if value := getattr(message, key):
             record[key] = value
+    if message.messages:
+        record["messages"] = [{"role": turn.role, "content": turn.content} for turn in message.messages]
     try:
         trace = parse_record(record)
     except TraceError as error:
         violations = [Violation(f"{field}.{each.path}", each.message) for each in error.violations]
         raise InvalidArgument(violations, Reason.TRACES_INVALID) from error
     if not message.id:
-        return replace(trace, id=content_digest(trace)[:16])
+        return replace(trace, id=identity_digest(trace)[:16])
     if len(message.id) > MAX_ID_LENGTH or not message.id.isprintable():
         raise InvalidArgument.of(f"{field}.id", f"must be printable and at most {MAX_ID_LENGTH} characters.")
     return trace

@@ -192,6 +192,8 @@ def _report_rows(report: SetReport) -> list[tuple[str, str]]:
 
 
 def _trace_rows(trace: dataset_pb.Trace) -> list[tuple[str, str]]:
+    if trace.messages:
+        return [(turn.role, turn.content) for turn in trace.messages]
     rows = [("prompt", trace.prompt)]
     rows += [(step.type, step.content) for step in trace.steps]
     rows += [("completion", trace.completion)] if trace.completion else []

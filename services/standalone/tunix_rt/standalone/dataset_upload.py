@@ -73,6 +73,7 @@ def trace_message(trace: Trace) -> dataset_pb.Trace:
         answer_type=trace.answer_type,
         aliases=trace.aliases,
         completion=trace.completion,
+        messages=[dataset_pb.ChatMessage(role=turn.role, content=turn.content) for turn in trace.messages],
     )
     if trace.meta:
         meta = plain_json(trace.meta)

@@ -46,7 +46,9 @@ WeightTypeOption = Annotated[
     str,
     typer.Option("--weight-type", help="float32 or int8: how the engine holds matrices. (default float32)"),
 ]
-FormatOption = Annotated[str, typer.Option("--format", help="answer-line or tags. (default answer-line)")]
+FormatOption = Annotated[
+    str, typer.Option("--format", help="answer-line, tags or boxed. (default answer-line)")
+]
 
 
 def evaluation_spec(
@@ -180,7 +182,7 @@ def generate(
     repetition_penalty: RepetitionOption = 0.0,
     seed: SeedOption = 0,
     stop: StopOption = None,
-    text_format: Annotated[str, typer.Option("--format", help="answer-line, tags or none.")] = "",
+    text_format: Annotated[str, typer.Option("--format", help="answer-line, tags, boxed or none.")] = "",
     system_prompt: Annotated[str, typer.Option("--system-prompt")] = "",
     samples: Annotated[
         int, typer.Option("--samples", help="Outputs a question; more than one needs a temperature.")

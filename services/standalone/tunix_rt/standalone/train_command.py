@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from tunix_rt.rpc.channel import new_request_id
 from tunix_rt.rpc.errors import InvalidArgument
-from tunix_rt.standalone.connection import CALL_SECONDS, Connection, connect
+from tunix_rt.standalone.connection import Connection, connect
 from tunix_rt.standalone.optimization_options import apply_optimization, optimization
 from tunix_rt.standalone.options import GatewayOption, JsonOption, parse_labels
-from tunix_rt.standalone.output import errors, print_json
+from tunix_rt.standalone.output import console, errors, print_json
+from tunix_rt.standalone.preview_view import preview_view
 from tunix_rt.standalone.resources import dataset_name, model_version_name, task_version_name
+from tunix_rt.standalone.row_options import apply_rows
 from tunix_rt.standalone.run_commands import finish, follow_or_detach
 from tunix_rt.standalone.spec_file import read_spec, set_fields
 from tunix_rt.standalone.spec_options import with_options_of
@@ -23,6 +26,7 @@ from tunix_rt.v1 import job_pb2 as job_pb
 from tunix_rt.v1 import run_pb2 as run_pb
 from tunix_rt.v1 import trainer_service_pb2 as trainer_pb
 
+RENDER_SECONDS = 300.0  # a run is created when its traces are rendered
 DEFAULT_BATCH_SIZE = 8
 DEFAULT_MAX_LENGTH = 256
 DEFAULT_LORA_RATE = 1e-3
@@ -74,7 +78,18 @@ def train(
             help="validation/loss or validation/token_accuracy: the step with the best value is the result.",
         ),
     ] = None,
-    text_format: Annotated[str | None, typer.Option("--format", help="answer-line or tags.")] = None,
+    text_format: Annotated[str | None, typer.Option("--format", help="answer-line, tags or boxed.")] = None,
+    mixture: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--mixture", help="Also train on DATASET, DATASET:SPLIT or DATASET:SPLIT=WEIGHT; repeatable."
+        ),
+    ] = None,
+    batching: Annotated[str | None, typer.Option("--batching", help="packed or padded.")] = None,
+    overlong: Annotated[
+        str | None,
+        typer.Option("--overlong", help="Traces over --max-length: refuse, drop or cut-prompt."),
+    ] = None,
     system_prompt: Annotated[str | None, typer.Option("--system-prompt")] = None,
     remat: Annotated[bool, typer.Option("--remat", help="Recompute activations: less memory.")] = False,
     sample_every: Annotated[
@@ -99,6 +114,10 @@ def train(
     description: Annotated[str, typer.Option("--description")] = "",
     label: Annotated[list[str] | None, typer.Option("--label", help="key=value; repeatable.")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once the run is queued.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show the rows with their weights, and train nothing.")
+    ] = False,
+    preview_rows: Annotated[int, typer.Option("--preview-rows", help="How many rows to show.")] = 3,
     gateway: GatewayOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -119,6 +138,7 @@ def train(
         "remat": remat or None,
     }
     apply_options(run_spec, given, from_file=spec is not None)
+    apply_rows(run_spec, mixture=mixture or [], batching=batching, overlong=overlong)
     apply_tuning(run_spec, lora_rank=lora_rank, full=full)
     apply_optimization(run_spec, optimizing)
     retention = {"keep_last": keep_last, "keep_every": keep_every, "best_metric": best_metric}
@@ -132,8 +152,11 @@ def train(
         run.spec.model = model_version_name(connection, model or run_spec.model, "spec.model")
         run.spec.dataset = dataset_name(dataset or run_spec.dataset, "spec.dataset")
         run.spec.evaluate_after.extend(parse_evaluations(connection, evaluate_after or [], run.spec))
+        if preview:
+            show_preview(connection, run.spec, count=preview_rows, json=json)
+            return
         request = trainer_pb.CreateRunRequest(run_id=run_id, run=run, request_id=new_request_id())
-        made = connection.trainer.CreateRun(request, timeout=CALL_SECONDS)
+        made = connection.trainer.CreateRun(request, timeout=RENDER_SECONDS)
         if not json:
             errors.print(f"{made.name} is queued.", markup=False)
         if not detach:
@@ -144,6 +167,19 @@ def train(
         return
     print_json(made)
     if not detach and made.status.state != job_pb.JOB_STATE_SUCCEEDED:
+        raise typer.Exit(1)
+
+
+def show_preview(connection: Connection, spec: run_pb.RunSpec, *, count: int, json: bool) -> None:
+    """Prints the run as it would be trained; exits with 1 if it would be refused for its rows."""
+    request = trainer_pb.PreviewRunRequest(spec=spec, row_count=count)
+    seen = connection.trainer.PreviewRun(request, timeout=RENDER_SECONDS)
+    if json:
+        print_json(seen)
+    else:
+        for part in preview_view(seen):
+            console.print(part, soft_wrap=not isinstance(part, Table))
+    if any(problem.refused for problem in seen.problems):
         raise typer.Exit(1)
 
 

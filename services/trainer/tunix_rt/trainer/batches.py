@@ -1,14 +1,17 @@
-"""Batches of packed rows: batch `b` is a pure function of the examples, the seed and `b`."""
+"""Batches of packed or padded rows: batch `b` is a pure function of the examples, the seed and `b`."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tunix_rt.trainer.failure import TrainingFailure
+from tunix_rt.trainer.length_buckets import bucket_lengths, bucket_of, epoch_batches
+from tunix_rt.trainer.mixing import Mixture
 from tunix_rt.trainer.packing import epoch_rows, pack
 
 _NAMED = 20
@@ -16,11 +19,18 @@ _NAMED = 20
 
 @dataclass(frozen=True)
 class Example:
-    """A rendered trace; a token's weight is its share in the loss when it is predicted."""
+    """A rendered trace; a token's weight is its share in the loss when it is predicted.
+
+    `part` is the part of the mixture that it is of, 0 for the run's own dataset; `prompt_length` the
+    tokens before the last assistant's turn; `cut` the tokens left off its start.
+    """
 
     trace: str
     tokens: np.ndarray
     weights: np.ndarray
+    part: int = 0
+    prompt_length: int = 0
+    cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,41 +79,120 @@ def check_lengths(examples: Sequence[Example], max_length: int) -> None:
 
 
 class TrainingBatches:
-    """The endless, reproducible sequence of training batches; batch 0 belongs to step 1."""
+    """The endless, reproducible sequence of training batches; batch 0 belongs to step 1.
 
-    def __init__(self, examples: Sequence[Example], *, batch_size: int, max_length: int, seed: int) -> None:
+    An epoch is a list of units: packed rows, of which each batch takes the next `batch_size`, going on
+    into the next epoch without a gap; or, `padded`, whole batches of one trace a row. `weights` are those
+    of the mixture's parts.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        *,
+        batch_size: int,
+        max_length: int,
+        seed: int,
+        padded: bool = False,
+        weights: Sequence[float] = (1.0,),
+    ) -> None:
         check_lengths(examples, max_length)
         self._examples = examples
         self._lengths = [len(example.tokens) for example in examples]
-        self._batch_size, self._max_length, self._seed = batch_size, max_length, seed
-        self._planned = (0, epoch_rows(self._lengths, max_length, seed=seed, epoch=0))
-        self.rows = len(self._planned[1])
+        self._batch_size, self._seed, self._padded = batch_size, seed, padded
+        self._buckets = bucket_lengths(max_length) if padded else (max_length,)
+        self._mixture = Mixture([example.part for example in examples], weights, seed=seed)
+        self._planned: tuple[int, list[list[int]]] = (-1, [])
+        self._starts = [0]  # the number of units before each epoch that was looked at
+        first = self._epoch(0)
+        if not first:
+            raise TrainingFailure("SPLIT_EMPTY", "The mixture's weights leave no trace in the first epoch.")
+        self._count = len(first)  # of units, in every epoch of a constant mixture
+        self.rows = sum(len(batch) for batch in first) if padded else len(first)
 
     @property
     def padding_share(self) -> float:
-        """The share of places in an epoch's rows that hold no token."""
-        return 1.0 - sum(self._lengths) / (self.rows * self._max_length)
+        """The share of places in the first epoch's rows that hold no token."""
+        units = self._epoch(0)
+        tokens = sum(self._lengths[index] for unit in units for index in unit)
+        rows = self._batch_size if self._padded else 1
+        return 1.0 - tokens / sum(rows * self._length(unit) for unit in units)
+
+    @property
+    def row_lengths(self) -> tuple[int, ...]:
+        """The lengths that batches may have."""
+        if not self._padded:
+            return self._buckets
+        if self._mixture.constant:
+            return tuple(sorted({self._length(batch) for batch in self._epoch(0)}))
+        return tuple(sorted({bucket_of(length, self._buckets) for length in self._lengths}))
+
+    def lengths_for(self, longest: int) -> tuple[int, ...]:
+        """`row_lengths`, and the one for traces of up to `longest` tokens if these would not fit."""
+        return tuple(
+            sorted({*self.row_lengths, bucket_of(max(longest, self.row_lengths[-1]), self._buckets)})
+        )
+
+    def first_epoch(self) -> list[int]:
+        """The indices of the examples of the first epoch, in the order of training."""
+        return [index for unit in self._epoch(0) for index in unit]
 
     def steps(self, epochs: float) -> int:
         """The steps that see at least `epochs` times every row."""
-        return max(1, math.ceil(epochs * self.rows / self._batch_size))
+        whole = int(epochs)
+        units = self._start(whole) + (epochs - whole) * len(self._epoch(whole))
+        return max(1, math.ceil(units if self._padded else units / self._batch_size))
 
     def epochs(self, steps: int) -> float:
         """How often so many steps have seen every row."""
         return steps * self._batch_size / self.rows
 
     def batch(self, index: int) -> Batch:
-        """The batch at an index from 0; rows go on into the next epoch without a gap."""
+        """The batch at an index from 0."""
+        if self._padded:
+            rows = [[each] for each in self._unit(index)]
+            return self.laid_out(rows, self._length(self._unit(index)))
         first = index * self._batch_size
-        rows = [self._row(place) for place in range(first, first + self._batch_size)]
-        return fill_batch(self._examples, rows, batch_size=self._batch_size, max_length=self._max_length)
+        rows = [self._unit(place) for place in range(first, first + self._batch_size)]
+        return self.laid_out(rows, self._buckets[-1])
 
-    def _row(self, place: int) -> list[int]:
-        epoch, index = divmod(place, self.rows)
+    def laid_out(self, rows: Sequence[Sequence[int]], length: int) -> Batch:
+        """A batch of some rows of some length; without rows, one for its shapes."""
+        return fill_batch(self._examples, rows, batch_size=self._batch_size, max_length=length)
+
+    def _length(self, unit: Sequence[int]) -> int:
+        longest = max(self._lengths[index] for index in unit)
+        return bucket_of(longest, self._buckets) if self._padded else self._buckets[-1]
+
+    def _unit(self, place: int) -> list[int]:
+        if self._mixture.constant:
+            epoch, index = divmod(place, self._count)
+        else:
+            while self._starts[-1] <= place:
+                self._start(len(self._starts))
+            epoch = bisect_right(self._starts, place) - 1
+            index = place - self._starts[epoch]
+        return self._epoch(epoch)[index]
+
+    def _start(self, epoch: int) -> int:
+        """The number of units before an epoch."""
+        if self._mixture.constant:
+            return epoch * self._count
+        while len(self._starts) <= epoch:
+            self._starts.append(self._starts[-1] + len(self._epoch(len(self._starts) - 1)))
+        return self._starts[epoch]
+
+    def _epoch(self, epoch: int) -> list[list[int]]:
         if self._planned[0] != epoch:
-            rows = epoch_rows(self._lengths, self._max_length, seed=self._seed, epoch=epoch)
-            self._planned = (epoch, rows)
-        return self._planned[1][index]
+            chosen = self._mixture.epoch(epoch)
+            lengths = [self._lengths[index] for index in chosen]
+            if self._padded:
+                size, seed = self._batch_size, self._seed
+                units = epoch_batches(lengths, self._buckets, batch_size=size, seed=seed, epoch=epoch)
+            else:
+                units = epoch_rows(lengths, self._buckets[-1], seed=self._seed, epoch=epoch)
+            self._planned = (epoch, [[chosen[place] for place in unit] for unit in units])
+        return self._planned[1]
 
 
 def validation_batches(examples: Sequence[Example], *, batch_size: int, max_length: int) -> Iterator[Batch]:

@@ -1,10 +1,10 @@
-"""What the bytes of a run depend on beside its spec and its files: its rows, the code and the machine."""
+"""What the bytes of a run depend on beside its spec and its files: the code and the machine."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -12,22 +12,9 @@ from pathlib import Path
 import jax
 
 from tunix_rt import lm, trainer
-from tunix_rt.trainer.batches import Example
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _CPU_INFO = Path("/proc/cpuinfo")
-
-
-def rows_sha256(*splits: Sequence[Example]) -> str:
-    """A digest of the examples' names, tokens and weights, split by split, in order."""
-    digest = hashlib.sha256()
-    for examples in splits:
-        digest.update(f"{len(examples)} examples\n".encode())
-        for example in examples:
-            digest.update(f"{example.trace} {len(example.tokens)}\n".encode())
-            digest.update(example.tokens.tobytes())
-            digest.update(example.weights.tobytes())
-    return digest.hexdigest()
 
 
 def environment() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a job starts from: its spec, its rendered traces and the plan that follows from them."""
+"""What a job starts from: its spec, its rendered rows and the plan that follows from them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import json
 from dataclasses import asdict, dataclass
 
 from tunix_rt.jobs.directory import JobDirectory, read_json
-from tunix_rt.lm.tokenizer import Tokenizer
 from tunix_rt.lm.weights import weights_digest
 from tunix_rt.trainer.batches import TrainingBatches, check_lengths
-from tunix_rt.trainer.examples import Splits, read_examples
 from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.plan import Plan
+from tunix_rt.trainer.rows.rendering import Rows
+from tunix_rt.trainer.rows.row_file import read_rows
+from tunix_rt.trainer.run_batches import batches_of
 from tunix_rt.trainer.specfile import TrainSpec, parse_spec
 
 
@@ -20,33 +21,38 @@ from tunix_rt.trainer.specfile import TrainSpec, parse_spec
 class Inputs:
     """Everything read from a job directory but the weights.
 
-    `identity` hashes spec, dataset and base model: a checkpoint with another one is of another run.
+    `identity` hashes spec, rows and base model: a checkpoint with another one is of another run.
     """
 
     spec: TrainSpec
-    splits: Splits
+    rows: Rows
+    rows_digest: str
     batches: TrainingBatches
     plan: Plan
     base_digest: str
     identity: str
 
+    @property
+    def row_lengths(self) -> tuple[int, ...]:
+        """The lengths that rows of training and validation have; validation has the longest one."""
+        longest = max((len(example.tokens) for example in self.rows.validation), default=0)
+        return self.batches.lengths_for(longest)
+
 
 def read_inputs(directory: JobDirectory) -> Inputs:
-    """Read and check spec and traces.
+    """Read and check spec and rows.
 
-    Raises TrainingFailure for what is wrong with them, ModelError for a broken tokenizer or base.
+    Raises TrainingFailure for what is wrong with them, ModelError for a broken base.
     """
     spec = _read_spec(directory)
-    splits = read_examples(directory.traces, Tokenizer.load(directory.base), spec)
-    check_lengths(splits.validation, spec.max_length)
-    batches = TrainingBatches(
-        splits.train, batch_size=spec.batch_size, max_length=spec.max_length, seed=spec.seed
-    )
+    rows = read_rows(directory.rows)
+    check_lengths(rows.validation, spec.max_length)
+    batches = batches_of(spec, rows)
     base_digest = weights_digest(directory.base)
-    with directory.traces.open("rb") as file:
-        traces = hashlib.file_digest(file, "sha256").hexdigest()
-    identity = hashlib.sha256(json.dumps([asdict(spec), traces, base_digest]).encode()).hexdigest()
-    return Inputs(spec, splits, batches, Plan.of(spec, batches), base_digest, identity)
+    with directory.rows.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    identity = hashlib.sha256(json.dumps([asdict(spec), digest, base_digest]).encode()).hexdigest()
+    return Inputs(spec, rows, digest, batches, Plan.of(spec, batches), base_digest, identity)
 
 
 def _read_spec(directory: JobDirectory) -> TrainSpec:

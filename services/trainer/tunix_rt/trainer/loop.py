@@ -37,6 +37,7 @@ class Training:
     program: Program
     frozen: Any
     batches: TrainingBatches
+    longest_row: int
     validation: Sequence[Example]
     metrics: TextIO
     flops: StepFlops
@@ -123,7 +124,7 @@ class Training:
         spec = self.spec
         loss = accuracy = total = 0.0
         for batch in validation_batches(
-            self.validation, batch_size=spec.micro_batch_size, max_length=spec.max_length
+            self.validation, batch_size=spec.micro_batch_size, max_length=self.longest_row
         ):
             scalars = self.program.validate(snapshot.carried.result, self.frozen, batch_arrays(batch))
             weight = float(batch.weights.sum(dtype="float64"))

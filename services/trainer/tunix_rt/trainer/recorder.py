@@ -9,18 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tunix_rt.blobs.blobs import Blobs
+from tunix_rt.blobs.blobs import Blobs, store_file
 from tunix_rt.jobs.directory import JobDirectory
 from tunix_rt.jobs.files import store_files
 from tunix_rt.jobs.outbox import Shipped
-from tunix_rt.jobs.remote import CALL_SECONDS, answer, persist, wait_for_event
+from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store, persist, wait_for_event
 from tunix_rt.jobs.tail import whole_lines_bytes
 from tunix_rt.jobs.worker import ClaimedJob
 from tunix_rt.rpc.errors import FailedPrecondition, Reason
 from tunix_rt.rpc.telemetry import get_logger
 from tunix_rt.trainer.recorded import CHECKPOINT, best_step, recorded_checkpoints, retention_of
+from tunix_rt.trainer.workspace import ROWS
 from tunix_rt.v1 import job_service_pb2 as pb
-from tunix_rt.v1.artifact_pb2 import Artifact
+from tunix_rt.v1.artifact_pb2 import Artifact, File
 
 _POLL_SECONDS = 0.5
 _UPLOADS = 5
@@ -114,6 +115,20 @@ class Recorder:
         """Records the final weights and returns the outcome that names them."""
         artifact = await self._record(claimed, "model", directory.model, step=0)
         return pb.FinishJobRequest(run=pb.RunOutcome(model_artifact=artifact.name))
+
+    async def record_rows(self, claimed: ClaimedJob, directory: JobDirectory) -> None:
+        """Records the rows that the run trains on; they are the same in every attempt."""
+        lost, path = claimed.lease_lost, directory.rows
+        blob = await persist(lambda: in_store(store_file, self._blobs, path), "upload", until=lost)
+        file = File(path=path.name, sha256=blob.sha256, size_bytes=blob.size_bytes)
+        request = pb.RecordArtifactRequest(
+            name=claimed.name, attempt=claimed.attempt, artifact=Artifact(kind=ROWS, files=[file])
+        )
+        await persist(
+            lambda: answer(self._jobs.RecordArtifact(request, timeout=CALL_SECONDS)),
+            "RecordArtifact",
+            until=lost,
+        )
 
     async def _record(self, claimed: ClaimedJob, kind: str, folder: Path, *, step: int) -> Artifact:
         artifact: Artifact = await persist(

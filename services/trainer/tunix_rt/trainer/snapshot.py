@@ -135,18 +135,18 @@ def _verified_state(directory: JobDirectory, step: int) -> dict[str, Any]:
 
 
 def _check_origin(state: Mapping[str, Any], origin: Origin, name: str) -> None:
-    if state["identity"] != origin.identity:
-        raise TrainingFailure(
-            "CHILD_FAILED",
-            f"Checkpoint {name} belongs to another spec, dataset or base model. "
-            "Remove the checkpoints, or give the files that they were made with.",
-        )
     if state["rows_sha256"] != origin.rows_sha256:
         raise TrainingFailure(
             "CHILD_FAILED",
             f"Checkpoint {name} was trained on other rows: their SHA-256 is {state['rows_sha256']}, and that "
             f"of the same traces now {origin.rows_sha256}. Resume with the version that rendered them, or "
             "train anew.",
+        )
+    if state["identity"] != origin.identity:
+        raise TrainingFailure(
+            "CHILD_FAILED",
+            f"Checkpoint {name} belongs to another spec, dataset or base model. "
+            "Remove the checkpoints, or give the files that they were made with.",
         )
 
 

@@ -16,6 +16,7 @@ from tunix_rt.rpc.names import DATASET, MODEL_VERSION, check, check_id
 from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
 from tunix_rt.trainer.optimizer_spec import complete_optimizer, optimizer_violations
 from tunix_rt.trainer.retention import BEST_METRICS
+from tunix_rt.trainer.row_spec import complete_rows, row_violations
 from tunix_rt.trainer.shown_spec import complete_shown, shown_violations
 from tunix_rt.trainer.stopping import STOPPING_METRICS
 from tunix_rt.v1.evaluation_pb2 import EvaluationSpec
@@ -51,6 +52,7 @@ def complete(spec: RunSpec) -> RunSpec:
     if spec.HasField("early_stopping"):
         made.early_stopping.metric = spec.early_stopping.metric or STOPPING_METRICS[0]
     made.retention.keep_last = spec.retention.keep_last or 1
+    complete_rows(made)
     for evaluation in made.evaluate_after:
         evaluation.CopyFrom(_follow_up(evaluation, made))
     return made
@@ -98,6 +100,7 @@ def _run_violations(spec: RunSpec) -> Iterator[Violation]:
     if spec.HasField("early_stopping"):
         yield from _stopping_violations(spec)
     yield from _retention_violations(spec)
+    yield from row_violations(spec)
     yield from choice_violations(spec.format, FORMATS, "spec.format")
     yield from system_prompt_violations(spec.system_prompt, "spec.system_prompt")
     if len(spec.evaluate_after) > MAX_EVALUATIONS:

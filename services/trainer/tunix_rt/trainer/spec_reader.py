@@ -41,6 +41,12 @@ class SpecReader:
             return ()
         return tuple(found)
 
+    def enum(self, name: str, allowed: tuple[str, ...]) -> str:
+        """A value of an enum whose first one holds where none is given."""
+        unspecified = f"{name.upper()}_UNSPECIFIED"
+        value = self.choice(name, (*allowed, unspecified), allowed[0])
+        return allowed[0] if value == unspecified else value
+
     def flag(self, name: str) -> bool:
         """True or false, which is the default."""
         value: bool = self.take(name, bool, False)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
 from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.optimizer_settings import OptimizerSettings, read_optimizer, schedule_problems
 from tunix_rt.trainer.retention import BEST_METRICS, Retention
+from tunix_rt.trainer.rows.recipe import OVERLONG
 from tunix_rt.trainer.shown_settings import ProfileSettings, SampleSettings, read_profile, read_samples
 from tunix_rt.trainer.spec_reader import SpecReader
 from tunix_rt.trainer.stopping import STOPPING_METRICS, StoppingSettings
 
+BATCHINGS = ("PACKED", "PADDED")
 COMPUTE_TYPES = ("FLOAT32", "BFLOAT16")
 
 
@@ -22,6 +25,15 @@ class LoraSettings:
     alpha: float
     targets: tuple[str, ...]
     dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class MixtureSettings:
+    """Further traces to train on; `weight` is how often an epoch takes each."""
+
+    dataset: str
+    split: str
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,9 @@ class TrainSpec:
     samples: SampleSettings | None
     profile: ProfileSettings | None
     retention: Retention
+    mixture: tuple[MixtureSettings, ...]
+    batching: str
+    overlong: str
 
 
 def parse_spec(value: object) -> TrainSpec:
@@ -82,11 +97,11 @@ def parse_spec(value: object) -> TrainSpec:
         seed=reader.whole("seed", 0, low=-(2**63), high=2**63 - 1),
         validate_every=reader.whole("validate_every") if "validate_every" in reader.left else None,
         checkpoint_every=reader.whole("checkpoint_every", 0),
-        format=reader.choice("format", ("answer-line", "tags"), "answer-line"),
+        format=reader.choice("format", FORMATS, DEFAULT_FORMAT),
         system_prompt=reader.text("system_prompt", ""),
         remat=reader.flag("remat"),
         micro_batch_size=reader.whole("micro_batch_size", 0, high=batch_size) or batch_size,
-        compute_type=_compute_type(reader),
+        compute_type=reader.enum("compute_type", COMPUTE_TYPES),
         ema_decay=reader.number("ema_decay", 0.0, low=0.0, high=1.0, open_high=True),
         early_stopping=_stopping(reader.section("early_stopping"))
         if "early_stopping" in reader.left
@@ -94,6 +109,9 @@ def parse_spec(value: object) -> TrainSpec:
         samples=read_samples(reader.section("samples")) if "samples" in reader.left else None,
         profile=read_profile(reader.section("profile")) if "profile" in reader.left else None,
         retention=_retention(reader.section("retention")),
+        mixture=_mixture(reader),
+        batching=reader.enum("batching", BATCHINGS),
+        overlong=reader.enum("overlong", OVERLONG),
     )
     if spec.early_stopping is not None and spec.validate_every == 0:
         reader.problems.append("early_stopping: needs validations; validate_every is 0.")
@@ -131,9 +149,14 @@ def _retention(reader: SpecReader) -> Retention:
     return retention
 
 
-def _compute_type(reader: SpecReader) -> str:
-    chosen = reader.choice("compute_type", (*COMPUTE_TYPES, "COMPUTE_TYPE_UNSPECIFIED"), "FLOAT32")
-    return chosen if chosen in COMPUTE_TYPES else "FLOAT32"
+def _mixture(reader: SpecReader) -> tuple[MixtureSettings, ...]:
+    made = []
+    for index, value in enumerate(reader.take("mixture", list, [])):
+        part = SpecReader(value, f"{reader.path}mixture[{index}].", reader.problems)
+        weight = part.number("weight", 0.0, low=0.0, high=100.0) or 1.0
+        made.append(MixtureSettings(part.text("dataset", ""), part.text("split", "") or "train", weight))
+        part.finish()
+    return tuple(made)
 
 
 def _stopping(reader: SpecReader) -> StoppingSettings:

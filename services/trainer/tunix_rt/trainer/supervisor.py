@@ -80,7 +80,7 @@ class Supervisor:
 
     async def _handle(self, claimed: ClaimedJob) -> pb.FinishJobRequest:
         directory = self._workspace.directory(claimed)
-        if not await _unless_interrupted(claimed, self._workspace.prepare(claimed)):
+        if not await _unless_interrupted(claimed, self._prepare(claimed, directory)):
             end: Ending | pb.FinishJobRequest = interrupted(claimed)
         else:
             try:
@@ -97,6 +97,10 @@ class Supervisor:
             outcome = outcome_of(end)
         await self._workspace.remove(claimed, all_attempts=end is not Ending.RELEASED)
         return outcome
+
+    async def _prepare(self, claimed: ClaimedJob, directory: JobDirectory) -> None:
+        await self._workspace.prepare(claimed)
+        await self._recorder.record_rows(claimed, directory)
 
     async def _train(self, claimed: ClaimedJob, directory: JobDirectory) -> Ending | pb.FinishJobRequest:
         child = await Child.start(self._module, directory, environment=self._environment)

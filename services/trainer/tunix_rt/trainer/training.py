@@ -18,7 +18,7 @@ from tunix_rt.lm.weights import load_config
 from tunix_rt.trainer.assembly import first_snapshot, make_model, make_program
 from tunix_rt.trainer.checkpoint_writer import CheckpointWriter
 from tunix_rt.trainer.export import export_model
-from tunix_rt.trainer.fingerprint import differences, environment, rows_sha256
+from tunix_rt.trainer.fingerprint import differences, environment
 from tunix_rt.trainer.flops import step_flops
 from tunix_rt.trainer.inputs import Inputs, read_inputs
 from tunix_rt.trainer.loop import Training
@@ -27,6 +27,7 @@ from tunix_rt.trainer.optimizer import make_optimizer
 from tunix_rt.trainer.precision import slow_type
 from tunix_rt.trainer.profiler import Profiler
 from tunix_rt.trainer.program import Program, take_apart
+from tunix_rt.trainer.row_lengths import by_length
 from tunix_rt.trainer.samples import Sampler, sample_prompts
 from tunix_rt.trainer.snapshot import Origin, Snapshot, load_snapshot, load_trained
 
@@ -78,7 +79,8 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
             program=program,
             frozen=frozen,
             batches=inputs.batches,
-            validation=inputs.splits.validation,
+            longest_row=inputs.row_lengths[-1],
+            validation=inputs.rows.validation,
             metrics=metrics,
             **tools,
             checkpoints=checkpoints,
@@ -117,7 +119,7 @@ def _tools(directory: JobDirectory, inputs: Inputs, *, adapters: int | None) -> 
         tokenizer = Tokenizer.load(directory.base)
         sampler = Sampler(
             spec.samples,
-            sample_prompts(spec, inputs.splits.validation, tokenizer),
+            sample_prompts(spec, inputs.rows.validation, tokenizer),
             tokenizer=tokenizer,
             directory=directory,
             max_positions=config.max_positions,
@@ -128,12 +130,17 @@ def _tools(directory: JobDirectory, inputs: Inputs, *, adapters: int | None) -> 
 
 
 def _compiled(program: Program, inputs: Inputs, snapshot: Snapshot, *, frozen: Any) -> Program:
-    return program.compiled(
-        snapshot.carried,
-        frozen,
-        batch=inputs.batches.batch(snapshot.step),
-        validates=inputs.plan.validate_every > 0,
-    )
+    lengths = inputs.row_lengths
+    made = {
+        length: program.compiled(
+            snapshot.carried,
+            frozen,
+            batch=inputs.batches.laid_out([], length),
+            validates=inputs.plan.validate_every > 0 and length == lengths[-1],
+        )
+        for length in lengths
+    }
+    return by_length(made)
 
 
 def _size(tree: Any) -> int:
@@ -143,7 +150,7 @@ def _size(tree: Any) -> int:
 def _origin(inputs: Inputs) -> Origin:
     return Origin(
         identity=inputs.identity,
-        rows_sha256=rows_sha256(inputs.splits.train, inputs.splits.validation),
+        rows_sha256=inputs.rows_digest,
         spec=asdict(inputs.spec),
         environment=environment(),
         epoch_rows=inputs.batches.rows,
@@ -162,7 +169,7 @@ def _changes(snapshot: Snapshot) -> dict[str, Any]:
 
 def _facts(inputs: Inputs, *, parameters: int, trained: int) -> dict[str, Any]:
     device = jax.devices()[0]
-    train, validation = inputs.splits.train, inputs.splits.validation
+    train, validation = inputs.rows.train, inputs.rows.validation
     return {
         "steps": inputs.plan.steps,
         "rows": inputs.batches.rows,
@@ -171,6 +178,7 @@ def _facts(inputs: Inputs, *, parameters: int, trained: int) -> dict[str, Any]:
         "train_tokens": sum(len(example.tokens) for example in train),
         "weighted_tokens": sum(int((example.weights > 0).sum()) for example in train),
         "padding_share": round(inputs.batches.padding_share, 6),
+        "rows_sha256": inputs.rows_digest,
         "parameters": parameters,
         "trainable_parameters": trained,
         "base_digest": inputs.base_digest,

@@ -18,14 +18,19 @@ from tunix_rt.jobs.files import fetch_files
 from tunix_rt.jobs.models import cached_model, resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store, persist
 from tunix_rt.jobs.worker import ClaimedJob
-from tunix_rt.rpc.errors import FailedPrecondition
+from tunix_rt.rpc.errors import FailedPrecondition, Reason
 from tunix_rt.rpc.names import resource_id
 from tunix_rt.rpc.telemetry import get_logger
 from tunix_rt.trainer.recorded import best_step, recorded_checkpoints
+from tunix_rt.trainer.row_store import RowStore
+from tunix_rt.trainer.rows.problems import refusal
+from tunix_rt.trainer.rows.row_file import read_rows
+from tunix_rt.trainer.spec import complete
 from tunix_rt.v1 import registry_service_pb2
 from tunix_rt.v1.artifact_pb2 import Artifact
 from tunix_rt.v1.run_pb2 import RunSpec
 
+ROWS = "rows"
 _LONG_INTEGERS = frozenset({FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64})
 
 
@@ -36,10 +41,14 @@ class Workspace:
         self._registry = registry
         self._blobs = blobs
         self._work = work.absolute()
+        self._rows = RowStore(registry, self._opened, work)
 
     def directory(self, claimed: ClaimedJob) -> JobDirectory:
         """The directory of an attempt."""
         return JobDirectory(self._run(claimed) / str(claimed.attempt))
+
+    async def _opened(self) -> Blobs:
+        return self._blobs
 
     async def prepare(self, claimed: ClaimedJob) -> None:
         """Makes the directory anew, with the newest recorded checkpoint of the run.
@@ -53,7 +62,7 @@ class Workspace:
         subject = await self._patiently(claimed, lambda: resolve_subject(self._registry, spec.model))
         base = await self._patiently(claimed, lambda: cached_model(self._blobs, subject, self._work))
         directory.base.symlink_to(base, target_is_directory=True)
-        await self._patiently(claimed, lambda: self._fetch_traces(spec.dataset, directory.traces))
+        await self._patiently(claimed, lambda: self._provide_rows(claimed.name, spec, directory.rows))
         await self._fetch_checkpoint(claimed, directory)
 
     async def remove(self, claimed: ClaimedJob, *, all_attempts: bool) -> None:
@@ -69,10 +78,17 @@ class Workspace:
     async def _patiently(self, claimed: ClaimedJob, call: Callable[[], Any]) -> Any:
         return await persist(call, "preparation", until=claimed.lease_lost)
 
-    async def _fetch_traces(self, dataset: str, path: Path) -> None:
-        request = registry_service_pb2.GetDatasetRequest(name=dataset)
-        found = await answer(self._registry.GetDataset(request, timeout=CALL_SECONDS))
-        await in_store(fetch_file, self._blobs, found.sha256, path)
+    async def _provide_rows(self, run: str, spec: RunSpec, path: Path) -> None:
+        """The rows that the run began with; those of its spec, if no attempt has recorded them yet."""
+        request = registry_service_pb2.ListArtifactsRequest(owner=run, kind=ROWS, page_size=1)
+        page = await answer(self._registry.ListArtifacts(request, timeout=CALL_SECONDS))
+        if page.artifacts:
+            await in_store(fetch_file, self._blobs, page.artifacts[0].files[0].sha256, path)
+            return
+        rendered = await self._rows.rows(complete(spec))
+        await asyncio.to_thread(shutil.copyfile, rendered, path)
+        if message := refusal(read_rows(path).problems):
+            raise FailedPrecondition(Reason.ROWS_INVALID, message, {"resource": run})
 
     async def _fetch_checkpoint(self, claimed: ClaimedJob, directory: JobDirectory) -> None:
         """Fetches the newest checkpoint whose bytes are whole, and the best one that it knows of.
