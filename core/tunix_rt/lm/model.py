@@ -10,6 +10,7 @@ from flax import nnx
 from tunix_rt.lm.attention import cached_attention, causal_attention
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.rotary import rotary_table, rotate
+from tunix_rt.lm.training_ops import linear
 
 Table = tuple[jax.Array, jax.Array]
 KeysValues = tuple[jax.Array, jax.Array]
@@ -39,7 +40,7 @@ class Projection(nnx.Module):
 
     def product(self, x: jax.Array) -> jax.Array:
         """The matrix's own part."""
-        return x @ self.weight[...].T
+        return linear(x, self.weight[...])
 
 
 class Norm(nnx.Module):
