@@ -68,3 +68,54 @@ def _attention_backward(
 
 
 attention.defvjp(_attention_forward, _attention_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
+    """x (..., size) divided by its root mean square over the last axis, times scale (size,).
+
+    Only x and scale are kept for the gradient.
+    """
+    return x * _inverse_size(x, eps) * scale
+
+
+def _inverse_size(x: jax.Array, eps: float) -> jax.Array:
+    return jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + jnp.asarray(eps, x.dtype))
+
+
+def _rms_norm_forward(
+    x: jax.Array, scale: jax.Array, eps: float
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return rms_norm(x, scale, eps), (x, scale)
+
+
+def _rms_norm_backward(
+    eps: float, saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, scale = saved
+    inverse = _inverse_size(x, eps)
+    scaled = dy * scale
+    along = jnp.mean(scaled * x, axis=-1, keepdims=True) * inverse**3
+    return scaled * inverse - x * along, jnp.sum(dy * x * inverse, axis=tuple(range(x.ndim - 1)))
+
+
+rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
+
+
+@jax.custom_vjp
+def silu_gate(gate: jax.Array, up: jax.Array) -> jax.Array:
+    """silu(gate) times up; only the two are kept for the gradient."""
+    return jax.nn.silu(gate) * up
+
+
+def _silu_gate_forward(gate: jax.Array, up: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return silu_gate(gate, up), (gate, up)
+
+
+def _silu_gate_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    gate, up = saved
+    sigmoid = jax.nn.sigmoid(gate)
+    return dy * up * sigmoid * (1 + gate * (1 - sigmoid)), dy * gate * sigmoid
+
+
+silu_gate.defvjp(_silu_gate_forward, _silu_gate_backward)

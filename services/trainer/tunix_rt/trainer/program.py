@@ -14,6 +14,7 @@ from flax import nnx
 
 from tunix_rt.lm.lora import LoraParam
 from tunix_rt.lm.model import Decoder
+from tunix_rt.lm.recomputation import compile_options
 from tunix_rt.trainer.batches import Batch
 from tunix_rt.trainer.loss import completion_loss, gather_rows
 
@@ -40,7 +41,7 @@ class Program:
         step = (
             jax.jit(self.step, donate_argnums=(0, 1))
             .lower(trained, state, frozen, arrays, np.float32(0))
-            .compile()
+            .compile(compile_options())
         )
         if not validates:
             return Program(self.graph, step, self.validate)
