@@ -72,10 +72,13 @@ def build_program(
         (loss, accuracy), gradient = graded(trained, frozen, arrays, remat)
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        updates, new_state = optimizer.update(gradient, state, trained)
-        new_trained = jax.tree.map(lambda leaf, update: leaf - rate * update, trained, updates)
-        keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
-        trained, state = jax.tree.map(keep, (new_trained, new_state), (trained, state))
+
+        def update(trained: Tree, state: Tree) -> tuple[Tree, Tree]:
+            updates, state = optimizer.update(gradient, state, trained)
+            return jax.tree.map(lambda leaf, update: leaf - rate * update, trained, updates), state
+
+        # A branch, because selecting element by element would need copies of the old values.
+        trained, state = jax.lax.cond(finite, update, lambda *old: old, trained, state)
         return (
             trained,
             state,
