@@ -9,8 +9,8 @@ from flax import nnx
 
 from tunix_rt.lm.attention import cached_attention, causal_attention
 from tunix_rt.lm.config import ModelConfig
-from tunix_rt.lm.rotary import rotary_table, rotate
 from tunix_rt.lm.recomputation import WIDE_BYTES, keep, keep_wide, recomputed
+from tunix_rt.lm.rotary import rotary_table, rotate
 from tunix_rt.lm.training_ops import linear, rms_norm, silu_gate
 
 Table = tuple[jax.Array, jax.Array]

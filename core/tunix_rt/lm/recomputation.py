@@ -28,7 +28,7 @@ def keep_wide(x: jax.Array) -> jax.Array:
 def recomputed(
     layer: Callable[..., jax.Array], *, kept: Literal["inputs", "narrow", "all"]
 ) -> Callable[..., jax.Array]:
-    """The layer, a function whose first argument is static, with only what is marked kept for its gradient."""
+    """The layer, whose first argument is static, with only what is marked kept for its gradient."""
     policy = jax.checkpoint_policies.save_only_these_names(*_KEPT[kept])
     made: Callable[..., jax.Array] = jax.checkpoint(layer, policy=policy, static_argnums=(0,))
     return made

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tunix_rt.lm.kernels import training_attention, training_products
+from tunix_rt.lm.kernels import training_attention, training_products, training_softmax
 
 
 def own_kernels(*arrays: jax.Array) -> bool:
@@ -39,6 +39,37 @@ def _linear_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple
 
 
 _linear.defvjp(_linear_forward, _linear_backward)
+
+
+def input_gradient(dy: jax.Array, weight: jax.Array) -> jax.Array:
+    """The gradient (rows, inputs) of `linear` at x for dy (rows, outputs)."""
+    return training_products.input_gradient(dy, weight) if own_kernels(dy, weight) else dy @ weight
+
+
+def add_weight_gradient(total: jax.Array, dy: jax.Array, x: jax.Array) -> jax.Array:
+    """The gradient (outputs, inputs) of `linear` at the weight for dy (rows, outputs), added to `total`."""
+    if own_kernels(total, dy, x):
+        return training_products.add_weight_gradient(total, dy, x)
+    return total + dy.T @ x
+
+
+def softmax_gradient(
+    logits: jax.Array, targets: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Facts (rows, 4) and the gradient at logits (rows, vocabulary) of the sum of weighted losses.
+
+    With z the logits less their largest: the target's z, the sum of exp(z), the sum of z exp(z), and 1 where
+    the target is the first of the largest.
+    """
+    if own_kernels(logits, weights):
+        return training_softmax.softmax_gradient(logits, targets.astype(jnp.int32), weights)
+    z = logits - jnp.max(logits, axis=-1, keepdims=True)
+    shares = jnp.exp(z)
+    total = jnp.sum(shares, axis=-1)
+    places = jnp.arange(targets.shape[0])
+    hits = (jnp.argmax(logits, axis=-1) == targets).astype(logits.dtype)
+    facts = jnp.stack([z[places, targets], total, jnp.sum(z * shares, axis=-1), hits], axis=1)
+    return facts, (shares * (weights / total)[:, None]).at[places, targets].add(-weights)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))

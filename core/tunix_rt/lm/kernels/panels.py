@@ -1,7 +1,7 @@
 """Products of strided matrices inside a kernel: pack panels, then multiply them in registers.
 
-The scheme is that of Goto and van de Geijn 2008: a block of the right matrix is copied into a panel that stays
-in the second cache while narrow strips of the left one pass by.
+The scheme is that of Goto and van de Geijn 2008: a block of the right matrix is copied into a panel that
+stays in the second cache while narrow strips of the left one pass by.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Matrix(NamedTuple):
 def product(module: ir.Module, *, left_turned: bool, right_turned: bool) -> Value:
     """A function of (left, line, right, line, result, line, rows, columns, depth, scratch, add).
 
-    result (rows, columns) = left (rows, depth) times right (depth, columns), added to what is there where `add`
-    is not 0. The lines of a matrix that is turned are its columns: left (depth, rows), right (columns, depth).
+    result (rows, columns) = left (rows, depth) times right (depth, columns), added to what is there where
+    `add` is not 0. A matrix that is turned lies the other way: left (depth, rows), right (columns, depth).
     Lines are counted in bytes; scratch has SCRATCH bytes. Each number is the sum of passes over the depth,
     and a pass sums in order, whatever the number of rows and columns.
     """
@@ -118,7 +118,7 @@ def _pack(
     lanes: int,
     turned: bool,
 ) -> None:
-    """Copies `count` lines or columns of a matrix so that they lie side by side, `step` bytes for each of `deep`."""
+    """Copies `count` lines of a matrix so that they lie side by side, `step` bytes for each of `deep`."""
     build = emit.build
     if not turned:
         few = first_lanes(emit, count)

@@ -31,6 +31,14 @@ def weight_gradient(dy: jax.Array, x: jax.Array) -> jax.Array:
     return _call(_WEIGHT, dy, x, (dy.shape[1], x.shape[1]))
 
 
+def add_weight_gradient(total: jax.Array, dy: jax.Array, x: jax.Array) -> jax.Array:
+    """As `weight_gradient`, added to `total`, whose memory is taken over where XLA may."""
+    result = jax.ShapeDtypeStruct(total.shape, jnp.float32)  # type: ignore[no-untyped-call]
+    call = jax.ffi.ffi_call(register(_ADD_WEIGHT), result, input_output_aliases={2: 0})
+    made: jax.Array = call(dy, x, total)
+    return made
+
+
 def _call(kernel: Kernel, left: jax.Array, right: jax.Array, shape: tuple[int, int]) -> jax.Array:
     result = jax.ShapeDtypeStruct(shape, jnp.float32)  # type: ignore[no-untyped-call]
     made: jax.Array = jax.ffi.ffi_call(register(kernel), result)(left, right)
@@ -66,7 +74,9 @@ def _small(emit: Emitter, sizes: Sequence[Value]) -> Value:
     return emit.build.icmp_signed("<", work, whole(_SMALL))
 
 
-def _body(emit: Emitter, chunk: Value, work: Work, *, left_turned: bool, right_turned: bool) -> None:
+def _body(
+    emit: Emitter, chunk: Value, work: Work, *, left_turned: bool, right_turned: bool, add: bool
+) -> None:
     """A block of the result."""
     build = emit.build
     rows, columns, depth = work.sizes
@@ -83,17 +93,22 @@ def _body(emit: Emitter, chunk: Value, work: Work, *, left_turned: bool, right_t
         product(emit.module, left_turned=left_turned, right_turned=right_turned),
         [left, left_line, right, right_line, result, line,
          emit.smaller(height, build.sub(rows, row)), emit.smaller(width, build.sub(columns, column)), depth,
-         scratch, whole(0)],
+         scratch, whole(int(add))],
     )  # fmt: skip
     build.call(emit.declare("free", [POINTER], VOID), [scratch])
 
 
-def _kernel(name: str, sizes: Sequence[tuple[int, int]], *, left_turned: bool, right_turned: bool) -> Kernel:
-    body = partial(_body, left_turned=left_turned, right_turned=right_turned)
-    return Kernel(f"tunix_rt_training_{name}", 2, sizes, _chunks, body, _small)
+def _kernel(
+    name: str, sizes: Sequence[tuple[int, int]], *, left_turned: bool, right_turned: bool, add: bool = False
+) -> Kernel:
+    body = partial(_body, left_turned=left_turned, right_turned=right_turned, add=add)
+    return Kernel(f"tunix_rt_training_{name}", 3 if add else 2, sizes, _chunks, body, _small)
 
 
 # Sizes: rows, columns and depth.
 _FORWARD = _kernel("forward", ((0, 0), (1, 0), (0, 1)), left_turned=False, right_turned=True)
 _INPUT = _kernel("input_gradient", ((0, 0), (1, 1), (0, 1)), left_turned=False, right_turned=False)
 _WEIGHT = _kernel("weight_gradient", ((0, 1), (1, 1), (0, 0)), left_turned=True, right_turned=False)
+_ADD_WEIGHT = _kernel(
+    "add_weight_gradient", ((0, 1), (1, 1), (0, 0)), left_turned=True, right_turned=False, add=True
+)

@@ -16,7 +16,7 @@ from tunix_rt.lm.lora import LoraParam
 from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.recomputation import compile_options
 from tunix_rt.trainer.batches import Batch
-from tunix_rt.trainer.loss import completion_loss, gather_rows
+from tunix_rt.trainer.loss import Sums, completion_loss, gather_rows
 
 Tree = Any
 Arrays = Mapping[str, Any]
@@ -27,8 +27,8 @@ class Program:
     """A model taken apart into what is trained and what is frozen, and its compiled steps.
 
     `step(trained, optimizer_state, frozen, arrays, rate)` gives the next trained and optimizer_state, whose
-    buffers the compiled step takes over, and the scalars loss, accuracy, grad_norm and finite; unless
-    finite, nothing has changed. `validate(trained, frozen, arrays)` gives loss and accuracy.
+    buffers the compiled step takes over, and the scalars loss, accuracy, entropy, grad_norm and finite;
+    unless finite, nothing has changed. `validate(trained, frozen, arrays)` gives loss, accuracy and entropy.
     """
 
     graph: nnx.GraphDef[Decoder]
@@ -60,16 +60,17 @@ def build_program(
 ) -> Program:
     """The run's steps, not yet compiled."""
 
-    def loss_of(trained: Tree, frozen: Tree, arrays: Arrays, remat: bool) -> tuple[jax.Array, jax.Array]:
+    def loss_of(trained: Tree, frozen: Tree, arrays: Arrays, remat: bool) -> tuple[jax.Array, Sums]:
         model = nnx.merge(graph, trained, frozen)
         hidden = model.hidden(arrays["tokens"], arrays["positions"], arrays["segments"], remat=remat)
-        return completion_loss(hidden, model.head_weight(), arrays["gathered"], train_head=not lora)
+        sums = completion_loss(hidden, model.head_weight(), arrays["gathered"], train_head=not lora)
+        return sums.loss, sums
 
     def step(
         trained: Tree, state: Tree, frozen: Tree, arrays: Arrays, rate: jax.Array
     ) -> tuple[Tree, Tree, dict[str, jax.Array]]:
         graded = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, accuracy), gradient = graded(trained, frozen, arrays, remat)
+        (loss, sums), gradient = graded(trained, frozen, arrays, remat)
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
@@ -82,12 +83,17 @@ def build_program(
         return (
             trained,
             state,
-            {"loss": loss, "accuracy": accuracy, "grad_norm": norm, "finite": finite},
+            {
+                "loss": loss,
+                "accuracy": sums.accuracy,
+                "entropy": sums.entropy,
+                "grad_norm": norm,
+                "finite": finite,
+            },
         )
 
     def validate(trained: Tree, frozen: Tree, arrays: Arrays) -> dict[str, jax.Array]:
-        loss, accuracy = loss_of(trained, frozen, arrays, False)
-        return {"loss": loss, "accuracy": accuracy}
+        return loss_of(trained, frozen, arrays, False)[1]._asdict()
 
     return Program(graph, step, validate)
 
