@@ -1,8 +1,8 @@
 """Attention over whole packed sequences and its gradient, without ever holding all weights.
 
 Both directions go through blocks of queries; what lies before the first related segment or after a block
-is never computed. The gradient makes the weights again from q, k and v (Dao et al. 2022, arXiv 2205.14135), so that
-nothing else has to be kept.
+is never computed. The gradient makes the weights again from q, k and v (Dao et al. 2022, arXiv 2205.14135),
+so that nothing else has to be kept.
 """
 
 from __future__ import annotations
