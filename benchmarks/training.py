@@ -1,16 +1,17 @@
-"""Training speed: our step against torch's, on the same weights, batches and machine, in turn.
+"""Training speed: our step against torch's, on the same weights and machine, in turn.
 
-`ours` is the trainer's compiled step as it runs by default. The peers are processes of their own that take one
-step when they are told to: torch eager, torch.compile, and plain JAX with full logits.
+`ours` is the trainer's compiled step as it runs by default; each side is a process of its own that takes
+one step when it is told to.
 
-    python benchmarks/training.py full   --peer-python PYTHON [--model DIRECTORY] [--rounds 5] [--peers eager compile]
-    python benchmarks/training.py traces --peer-python PYTHON [--model DIRECTORY] [--rounds 5]
-    python benchmarks/training.py loop   [--model DIRECTORY] [--steps 200]
+    python benchmarks/training.py full   --peer-python PYTHON [--model DIRECTORY] [--peers eager compile]
+    python benchmarks/training.py traces --peer-python PYTHON --model DIRECTORY
+    python benchmarks/training.py loop   --model DIRECTORY [--steps 200]
 
-`full`: rows full of random tokens, all of them weighted. `traces`: the demonstration's verified traces, packed
-by us, and by the peer padded to the longest of a batch, with as many rows; weighted tokens a second. `loop`: a whole
-run through the supervised child's own program against its bare compiled step. Without a model, a small one is made
-(8 layers, 256 wide, vocabulary 4096). Both sides' first batch must have the same loss and gradient norm.
+`full`: rows full of random tokens, all of them weighted; both sides' first batch must give the same loss
+and gradient norm. `traces`: the demonstration's verified traces, packed by us, and for the peer padded to
+the longest of as many rows; weighted tokens a second. `loop`: a whole run of the trainer's child,
+with its data, metrics and checkpoints, against its own compiled steps. Without a model, `full` makes a small one (8 layers, 256
+wide, vocabulary 4096).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from tunix_rt.lm.compile_cache import use_compile_cache
+from tunix_rt.jobs.directory import JobDirectory, write_json
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.model import Decoder, parameter_count
 from tunix_rt.lm.render import render_example
@@ -40,10 +42,12 @@ from tunix_rt.lm.tokenizer import Tokenizer
 from tunix_rt.lm.weights import load_model, save_model
 from tunix_rt.traces.arithmetic import arithmetic_traces
 from tunix_rt.traces.text import completion_text, prompt_messages
+from tunix_rt.traces.trace import canonical_json
 from tunix_rt.trainer.batches import Batch, Example, TrainingBatches, fill_batch
 from tunix_rt.trainer.optimizer import make_optimizer
-from tunix_rt.trainer.program import batch_arrays, build_program, take_apart
+from tunix_rt.trainer.program import Program, batch_arrays, build_program, take_apart
 from tunix_rt.trainer.specfile import OptimizerSettings
+from tunix_rt.trainer.training import train
 
 SMALL = ModelConfig(
     vocab_size=4096,
@@ -163,7 +167,7 @@ def padded_batches(examples: Sequence[Example], count: int, rows: int) -> list[B
 
 
 def compare(steps: dict[str, Step], batches: dict[str, Sequence[Batch]], rounds: int) -> dict[str, list[Any]]:
-    """Each side's answers of some rounds in turn, after one that compiles, with the batch's weighted tokens."""
+    """Each side's answers of some rounds in turn, after one that compiles."""
     answers: dict[str, list[Any]] = {name: [] for name in steps}
     for index in range(rounds + 1):
         for name, step in steps.items():
@@ -174,9 +178,8 @@ def compare(steps: dict[str, Step], batches: dict[str, Sequence[Batch]], rounds:
 
 def report(answers: dict[str, list[Any]], parameters: int) -> None:
     """Medians of the rounds after the first, ratios to ours, memory, and the first batch's loss and norm."""
-    print(
-        f"{parameters:,} parameters, load {os.getloadavg()[0]:.1f}, {len(next(iter(answers.values()))) - 1} rounds"
-    )
+    rounds = len(answers["ours"]) - 1
+    print(f"{parameters:,} parameters, load {os.getloadavg()[0]:.1f}, median of {rounds}")
     rates = {
         name: statistics.median(each["weighted"] / each["seconds"] for each in found[1:])
         for name, found in answers.items()
@@ -222,6 +225,38 @@ def run(options: argparse.Namespace, scratch: Path) -> None:
     report(answers, parameter_count(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))))
 
 
+def measure_loop(options: argparse.Namespace, scratch: Path) -> None:
+    """The share of a run's time that its loop spends outside of the compiled steps."""
+    directory = JobDirectory(scratch)
+    spec = {"steps": options.steps, "batch_size": options.rows, "max_length": options.length,
+            "optimizer": {"learning_rate": 1e-4}, "validate_every": 0, "checkpoint_every": 50}  # fmt: skip
+    write_json(directory.spec, spec)
+    traces = [canonical_json(trace, "train") + b"\n" for trace in arithmetic_traces(1000, 0)]
+    directory.traces.write_bytes(b"".join(traces))
+    directory.base.symlink_to(options.model.resolve())
+    times: list[tuple[float, float]] = []
+    compiled = Program.compiled
+
+    def timed(self: Program, *given: Any, **named: Any) -> Program:
+        made = compiled(self, *given, **named)
+
+        def step(*given: Any) -> Any:
+            began = time.perf_counter()
+            found = jax.block_until_ready(made.step(*given))
+            times.append((began, time.perf_counter()))
+            return found
+
+        return replace(made, step=step)
+
+    Program.compiled = timed  # type: ignore[method-assign]
+    train(directory, lambda: False, report=print)
+    whole = times[-1][1] - times[0][0]
+    inside = sum(end - began for began, end in times)
+    print(
+        f"{len(times)} steps in {whole:.1f} s, {100 * (1 - inside / whole):.2f} % of it outside of the steps"
+    )
+
+
 def main() -> None:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -239,7 +274,7 @@ def main() -> None:
         serve(options.model, remat=options.remat)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        run(options, Path(scratch))
+        (measure_loop if options.what == "loop" else run)(options, Path(scratch))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
     PYTHON benchmarks/training_peer.py MODEL_DIRECTORY [--compile]
 
-Reads one JSON object a line: {"tokens", "targets", "weights"}, each rows of numbers of one length, and with
-`positions` and `mask` of none: whole rows are seen causally, shorter ones are padded at the end. Takes a step of
-AdamW behind clipping by the global norm, in float32, on the weighted mean of the losses from full logits, as
-TRL's and Hugging Face's trainers do, and writes {"seconds", "loss", "grad_norm", "resident_bytes"}. Needs torch and
-transformers only.
+Reads one JSON object a line: {"tokens", "targets", "weights", "mask"}, each rows of numbers of one length,
+padded at the end. Takes a step of AdamW behind clipping by the global norm, in float32, on the weighted
+mean of the losses from full logits, as the trainers of TRL and Hugging Face do, and writes {"seconds",
+"loss", "grad_norm", "resident_bytes"}. Needs torch and transformers only.
 """
 
 import argparse

@@ -13,6 +13,7 @@ import optax
 from flax import nnx
 
 from tunix_rt.lm.lora import LoraParam
+from tunix_rt.lm.memory import return_free_memory
 from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.recomputation import compile_options
 from tunix_rt.trainer.batches import Batch
@@ -43,9 +44,11 @@ class Program:
             .lower(trained, state, frozen, arrays, np.float32(0))
             .compile(compile_options())
         )
-        if not validates:
-            return Program(self.graph, step, self.validate)
-        return Program(self.graph, step, jax.jit(self.validate).lower(trained, frozen, arrays).compile())
+        validate = self.validate
+        if validates:
+            validate = jax.jit(self.validate).lower(trained, frozen, arrays).compile()
+        return_free_memory()
+        return Program(self.graph, step, validate)
 
 
 def take_apart(model: Decoder, *, lora: bool) -> tuple[nnx.GraphDef[Decoder], Tree, Tree]:
