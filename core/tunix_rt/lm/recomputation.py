@@ -15,13 +15,13 @@ _KEPT: dict[str, tuple[str, ...]] = {"inputs": (), "narrow": (_NARROW,), "all": 
 
 def keep(x: jax.Array) -> jax.Array:
     """Mark a value that is costly to make again and as wide as the layer's input, or about so."""
-    named: jax.Array = checkpoint_name(x, _NARROW)
+    named: jax.Array = checkpoint_name(x, _NARROW)  # type: ignore[no-untyped-call]
     return named
 
 
 def keep_wide(x: jax.Array) -> jax.Array:
     """Mark a value of the feed-forward part, several times as wide as the layer's input."""
-    named: jax.Array = checkpoint_name(x, _WIDE)
+    named: jax.Array = checkpoint_name(x, _WIDE)  # type: ignore[no-untyped-call]
     return named
 
 
@@ -34,7 +34,7 @@ def recomputed(
     return made
 
 
-def compile_options() -> dict[str, str]:
+def compile_options() -> dict[str, str | bool]:
     """What XLA has to be told so that it computes again what is not kept.
 
     On the CPU it removes the barriers between the two computations, finds them equal and keeps everything.

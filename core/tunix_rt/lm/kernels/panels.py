@@ -6,6 +6,7 @@ stays in the second cache while narrow strips of the left one pass by.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -159,12 +160,9 @@ def _pack(
         turned_square = _turn(emit, square + [zero] * (LANES - lanes))
         for index in range(LANES):
             place = build.add(full, whole(index))
-            emit.when(
-                build.icmp_signed("<", place, deep),
-                lambda index=index, place=place: emit.store(
-                    turned_square[index], target, build.mul(place, whole(step)), align=4
-                ),
-            )
+            offset = build.mul(place, whole(step))
+            store = partial(emit.store, turned_square[index], target, offset, align=4)
+            emit.when(build.icmp_signed("<", place, deep), store)
 
     emit.when(build.icmp_signed("<", full, deep), rest)
 

@@ -77,7 +77,8 @@ def _sweep(hidden: jax.Array, head: jax.Array, gathered: Gathered, train_head: b
         states, targets, weights, _ = _chunk(hidden, gathered, index)
         return _scores(linear(states, head), targets, weights, sums)[0]
 
-    return lax.fori_loop(0, gathered.chunks, visit, _nothing())
+    sums: Sums = lax.fori_loop(0, gathered.chunks, visit, _nothing())
+    return sums
 
 
 def _sweep_forward(
