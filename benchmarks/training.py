@@ -10,8 +10,8 @@ one step when it is told to.
 `full`: rows full of random tokens, all of them weighted; both sides' first batch must give the same loss
 and gradient norm. `traces`: the demonstration's verified traces, packed by us, and for the peer padded to
 the longest of as many rows; weighted tokens a second. `loop`: a whole run of the trainer's child,
-with its data, metrics and checkpoints, against its own compiled steps. Without a model, `full` makes a small one (8 layers, 256
-wide, vocabulary 4096).
+with its data, metrics and checkpoints, against its own compiled steps. Without a model, `full` makes a
+small one (8 layers, 256 wide, vocabulary 4096).
 """
 
 from __future__ import annotations
