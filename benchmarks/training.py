@@ -1,38 +1,55 @@
-"""Training speed: our step against a plain one, on the same weights, traces and machine, in turn.
+"""Training speed: our step against torch's, on the same weights and machine, in turn.
 
-`plain` pads each trace to a row, holds all logits and keeps them for the backward pass. `ours` packs rows,
-and visits only the weighted positions, a chunk at a time. Useful tokens are those that are no padding.
+`ours` is the trainer's compiled step as it runs by default; each side is a process of its own that takes
+one step when it is told to.
 
-    python benchmarks/training.py [--model DIRECTORY] [--rounds 5] [--rows 8] [--length 256]
+    python benchmarks/training.py full   --peer-python PYTHON [--model DIRECTORY] [--peers eager compile]
+    python benchmarks/training.py traces --peer-python PYTHON --model DIRECTORY
+    python benchmarks/training.py loop   --model DIRECTORY [--steps 200]
 
-Without a model, a small one is made (8 layers, 256 wide, vocabulary 4096).
+`full`: rows full of random tokens, all of them weighted; both sides' first batch must give the same loss
+and gradient norm. `traces`: the demonstration's verified traces, packed by us, and for the peer padded to
+the longest of as many rows; weighted tokens a second. `loop`: a whole run of the trainer's child,
+with its data, metrics and checkpoints, against its own compiled steps. Without a model, `full` makes a
+small one (8 layers, 256 wide, vocabulary 4096).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
+from tunix_rt.jobs.directory import JobDirectory, write_json
 from tunix_rt.lm.config import ModelConfig
-from tunix_rt.lm.lora import add_lora
 from tunix_rt.lm.model import Decoder, parameter_count
-from tunix_rt.lm.weights import load_model
+from tunix_rt.lm.render import render_example
+from tunix_rt.lm.tokenizer import Tokenizer
+from tunix_rt.lm.weights import load_model, save_model
+from tunix_rt.traces.arithmetic import arithmetic_traces
+from tunix_rt.traces.text import completion_text, prompt_messages
+from tunix_rt.traces.trace import canonical_json
 from tunix_rt.trainer.batches import Batch, Example, TrainingBatches, fill_batch
 from tunix_rt.trainer.gradient import Forward
 from tunix_rt.trainer.optimizer import make_optimizer
-from tunix_rt.trainer.program import build_program, take_apart
-from tunix_rt.trainer.specfile import OptimizerSettings
+from tunix_rt.trainer.optimizer_settings import OptimizerSettings
+from tunix_rt.trainer.program import Program, build_program, take_apart
+from tunix_rt.trainer.rows.by_hand import render_directory
+from tunix_rt.trainer.training import train
 from tunix_rt.trainer.update import Carried, Controls
 
 SMALL = ModelConfig(
@@ -47,117 +64,221 @@ SMALL = ModelConfig(
 )
 SETTINGS = OptimizerSettings(1e-4, 0, "CONSTANT", 0.0, 1.0, 0.9, 0.999)
 RATE = np.float32(1e-4)
-Step = Callable[[], int]  # takes one step and gives its useful tokens
+PEER = Path(__file__).with_name("training_peer.py")
+Step = Callable[[Batch], dict[str, float]]
 
 
-def traces(count: int, length: int, vocabulary: int) -> list[Example]:
-    """Random tokens in the lengths of verified traces: mean 147 of 512, six of ten tokens weighted."""
+def resident_bytes() -> int:
+    """The most memory that this process has had."""
+    return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+
+def ours(directory: Path, batch: Batch, *, remat: bool) -> Step:
+    """Our compiled step on batches of one shape."""
+    graph, trained, frozen = take_apart(load_model(directory), lora=False)
+    optimizer = make_optimizer(SETTINGS)
+    carried = Carried(trained, optimizer.init(trained))
+    program = build_program(graph, optimizer, Forward(lora=False, remat=remat)).compiled(
+        carried, frozen, batch=batch, validates=False
+    )
+
+    def step(batch: Batch) -> dict[str, float]:
+        nonlocal carried
+        began = time.perf_counter()
+        carried, scalars = program.step(carried, frozen, program.step_arrays(batch), Controls(RATE))
+        found = {name: float(scalars[name]) for name in ("loss", "grad_norm")}
+        return found | {"seconds": time.perf_counter() - began, "resident_bytes": resident_bytes()}
+
+    return step
+
+
+def serve(directory: Path, *, remat: bool) -> None:
+    """Take the steps that standard input asks for: ours, in a process of its own like the peers'."""
+    step: Step | None = None
+    for line in sys.stdin:
+        arrays = {name: np.array(value) for name, value in json.loads(line).items()}
+        batch = Batch(
+            *(arrays[name].astype(np.int32) for name in ("tokens", "positions", "segments", "targets")),
+            arrays["weights"].astype(np.float32),
+            traces=(),
+        )
+        step = step or ours(directory, batch, remat=remat)
+        print(json.dumps(step(batch)), flush=True)
+
+
+@contextmanager
+def process(command: Sequence[str]) -> Iterator[Step]:
+    """A process that takes a step for each line."""
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdin is not None
+    assert child.stdout is not None
+
+    def step(batch: Batch) -> dict[str, float]:
+        names = ("tokens", "positions", "segments", "targets", "weights")
+        asked = {name: getattr(batch, name).tolist() for name in names}
+        asked["mask"] = (batch.segments > 0).astype(int).tolist()
+        print(json.dumps(asked), file=child.stdin, flush=True)
+        answer: dict[str, float] = json.loads(child.stdout.readline())
+        return answer
+
+    try:
+        yield step
+    finally:
+        child.stdin.close()
+        child.wait()
+
+
+def full_batches(count: int, rows: int, length: int, vocabulary: int) -> list[Batch]:
+    """Rows full of random tokens, all weighted."""
     random = np.random.default_rng(0)
-    lengths = np.clip(random.lognormal(np.log(0.25 * length), 0.5, count), 8, length).astype(int)
+    ones = np.ones(length + 1, np.float32)
+    made = []
+    for _ in range(count):
+        lines = random.integers(0, vocabulary, (rows, length + 1)).astype(np.int32)
+        made.append(
+            Batch(
+                tokens=lines[:, :-1],
+                positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
+                segments=np.ones((rows, length), np.int32),
+                targets=lines[:, 1:],
+                weights=np.tile(ones[1:], (rows, 1)),
+                traces=(),
+            )
+        )
+    return made
+
+
+def trace_examples(directory: Path, count: int) -> list[Example]:
+    """The demonstration's kind of verified traces, rendered."""
+    tokenizer = Tokenizer.load(directory)
     examples = []
-    for number, size in enumerate(lengths):
-        weights = (np.arange(size) >= 0.37 * size).astype(np.float32)
-        tokens = random.integers(0, vocabulary, size).astype(np.int32)
-        examples.append(Example(str(number), tokens, weights))
+    for trace in arithmetic_traces(count, 0):
+        messages = prompt_messages(trace.prompt, "answer-line", "")
+        tokens, weights = render_example(tokenizer, messages, completion_text(trace, "answer-line"))
+        examples.append(Example(trace.id, np.array(tokens, np.int32), np.array(weights, np.float32)))
     return examples
 
 
-def ours(model: Decoder, batches: Sequence[Batch], *, lora: bool, remat: bool) -> Step:
-    """Our compiled step on packed rows."""
-    graph, trained, frozen = take_apart(model, lora=lora)
-    trained = jax.tree.map(jnp.copy, trained)
-    optimizer = make_optimizer(SETTINGS)
-    carried = Carried(trained, optimizer.init(trained))
-    program = build_program(graph, optimizer, Forward(lora=lora, remat=remat)).compiled(
-        carried, frozen, batch=batches[0], validates=False
+def padded_batches(examples: Sequence[Example], count: int, rows: int) -> list[Batch]:
+    """One trace a row in the order of the data, padded to the batch's longest."""
+    made = []
+    for first in range(0, count * rows, rows):
+        chosen = examples[first : first + rows]
+        longest = max(len(example.tokens) for example in chosen)
+        made.append(fill_batch(chosen, [[row] for row in range(rows)], batch_size=rows, max_length=longest))
+    return made
+
+
+def compare(steps: dict[str, Step], batches: dict[str, Sequence[Batch]], rounds: int) -> dict[str, list[Any]]:
+    """Each side's answers of some rounds in turn, after one that compiles."""
+    answers: dict[str, list[Any]] = {name: [] for name in steps}
+    for index in range(rounds + 1):
+        for name, step in steps.items():
+            batch = batches[name][index % len(batches[name])]
+            answers[name].append(step(batch) | {"weighted": batch.weighted_count})
+    return answers
+
+
+def report(answers: dict[str, list[Any]], parameters: int) -> None:
+    """Medians of the rounds after the first, ratios to ours, memory, and the first batch's loss and norm."""
+    rounds = len(answers["ours"]) - 1
+    print(f"{parameters:,} parameters, load {os.getloadavg()[0]:.1f}, median of {rounds}")
+    rates = {
+        name: statistics.median(each["weighted"] / each["seconds"] for each in found[1:])
+        for name, found in answers.items()
+    }
+    for name, found in answers.items():
+        gigabytes = found[-1]["resident_bytes"] / 1e9
+        print(
+            f"{name:16}{rates[name]:8.0f} weighted tokens/s  ours / it {rates['ours'] / rates[name]:5.2f}  "
+            f"{gigabytes:5.2f} GB  loss {found[0]['loss']:.6f}  norm {found[0]['grad_norm']:.6f}"
+        )
+
+
+def small_model(directory: Path) -> Path:
+    """A small model without a tokenizer."""
+    directory.mkdir()
+    save_model(Decoder(SMALL, rngs=nnx.Rngs(0)), directory)
+    return directory
+
+
+def run(options: argparse.Namespace, scratch: Path) -> None:
+    """Start the sides, step them in turn, and print what was found."""
+    directory = options.model or small_model(scratch / "model")
+    config = ModelConfig.from_hf(json.loads((directory / "config.json").read_text()))
+    if options.what == "full":
+        given = full_batches(3, options.rows, options.length, config.vocab_size)
+        packed = padded = given
+    else:
+        examples = trace_examples(directory, 40 * options.rows)
+        packer = TrainingBatches(examples, batch_size=options.rows, max_length=options.length, seed=0)
+        packed = [packer.batch(index) for index in range(options.rounds + 1)]
+        padded = padded_batches(examples, options.rounds + 1, options.rows)
+    own = [sys.executable, __file__, "serve", "--model", str(directory)]
+    commands = {"ours": own}
+    if options.remat:
+        commands["ours, remat"] = [*own, "--remat"]
+    for peer in options.peers:
+        command = [str(options.peer_python), str(PEER), str(directory)]
+        commands[f"torch {peer}"] = [*command, "--compile"] if peer == "compile" else command
+    with ExitStack() as stack:
+        steps = {name: stack.enter_context(process(command)) for name, command in commands.items()}
+        batches = {name: packed if name.startswith("ours") else padded for name in steps}
+        answers = compare(steps, batches, options.rounds)
+    report(answers, parameter_count(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))))
+
+
+def measure_loop(options: argparse.Namespace, scratch: Path) -> None:
+    """The share of a run's time that its loop spends outside of the compiled steps."""
+    directory = JobDirectory(scratch)
+    spec = {"steps": options.steps, "batch_size": options.rows, "max_length": options.length,
+            "optimizer": {"learning_rate": 1e-4}, "validate_every": 0, "checkpoint_every": 50}  # fmt: skip
+    write_json(directory.spec, spec)
+    traces = [canonical_json(trace, "train") + b"\n" for trace in arithmetic_traces(1000, 0)]
+    directory.traces.write_bytes(b"".join(traces))
+    directory.base.symlink_to(options.model.resolve())
+    render_directory(directory)
+    times: list[tuple[float, float]] = []
+    compiled = Program.compiled
+
+    def timed(self: Program, *given: Any, **named: Any) -> Program:
+        made = compiled(self, *given, **named)
+
+        def step(*given: Any) -> Any:
+            began = time.perf_counter()
+            found = jax.block_until_ready(made.step(*given))
+            times.append((began, time.perf_counter()))
+            return found
+
+        return replace(made, step=step)
+
+    Program.compiled = timed  # type: ignore[method-assign]
+    train(directory, lambda: False, report=print)
+    whole = times[-1][1] - times[0][0]
+    inside = sum(end - began for began, end in times)
+    print(
+        f"{len(times)} steps in {whole:.1f} s, {100 * (1 - inside / whole):.2f} % of it outside of the steps"
     )
-    taken = 0
-
-    def step() -> int:
-        nonlocal carried, taken
-        batch = batches[taken % len(batches)]
-        taken += 1
-        carried, scalars = program.step(carried, frozen, program.step_arrays(batch), Controls(RATE))
-        scalars["loss"].block_until_ready()
-        return batch.token_count
-
-    return step
-
-
-def plain(model: Decoder, batches: Sequence[Batch]) -> Step:
-    """optax's cross-entropy over all logits of padded rows."""
-    graph, trained, _ = take_apart(model, lora=False)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-4))
-    state = optimizer.init(trained)
-
-    def loss_of(trained: Any, batch: dict[str, jax.Array]) -> jax.Array:
-        merged = nnx.merge(graph, trained)
-        logits = merged.logits(merged.hidden(batch["tokens"], batch["positions"], batch["segments"]))
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"].reshape(-1))
-        weights = batch["weights"].reshape(-1)
-        return jnp.sum(losses * weights) / jnp.sum(weights)
-
-    @jax.jit
-    def update(trained: Any, state: Any, batch: dict[str, jax.Array]) -> tuple[Any, Any, jax.Array]:
-        loss, gradient = jax.value_and_grad(loss_of)(trained, batch)
-        updates, state = optimizer.update(gradient, state, trained)
-        return optax.apply_updates(trained, updates), state, loss
-
-    taken = 0
-
-    def step() -> int:
-        nonlocal trained, state, taken
-        batch = batches[taken % len(batches)]
-        taken += 1
-        names = ("tokens", "positions", "segments", "targets", "weights")
-        trained, state, loss = update(trained, state, {name: getattr(batch, name) for name in names})
-        loss.block_until_ready()
-        return batch.token_count
-
-    step()  # compiles
-    return step
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Read the options and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=["full", "traces", "loop", "serve"])
     parser.add_argument("--model", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--remat", action="store_true", help="Also with every inner value computed again.")
+    parser.add_argument("--peer-python", type=Path)
+    parser.add_argument("--peers", nargs="*", choices=["eager", "compile"], default=["eager"])
     options = parser.parse_args()
-
-    def model(lora: bool = False) -> Decoder:
-        made = load_model(options.model) if options.model else Decoder(SMALL, rngs=nnx.Rngs(0))
-        if lora:
-            add_lora(made, 16, alpha=32.0, rngs=nnx.Rngs(1))
-        return made
-
-    shape = {"batch_size": options.rows, "max_length": options.length}
-    examples = traces(options.rows * 64, options.length, model().config.vocab_size)
-    packer = TrainingBatches(examples, seed=0, **shape)
-    packed = [packer.batch(index) for index in range(options.rounds)]
-    padded = [
-        fill_batch(examples, [[first + row] for row in range(options.rows)], **shape)
-        for first in range(0, options.rounds * options.rows, options.rows)
-    ]
-    steps = {
-        "plain, padded": plain(model(), padded),
-        "ours, packed": ours(model(), packed, lora=False, remat=False),
-        "ours, packed, remat": ours(model(), packed, lora=False, remat=True),
-        "ours, packed, LoRA 16": ours(model(lora=True), packed, lora=True, remat=False),
-    }
-    rates: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(options.rounds):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            tokens = step()
-            rates[name].append(tokens / (time.perf_counter() - began))
-    print(f"{parameter_count(model()):,} parameters, {options.rows} x {options.length}, "
-          f"load {os.getloadavg()[0]:.1f}, median of {options.rounds}")  # fmt: skip
-    first = statistics.median(rates["plain, padded"])
-    for name, found in rates.items():
-        rate = statistics.median(found)
-        print(f"{name:24}{rate:10.0f} useful tokens/s {rate / first:6.2f} x")
+    if options.what == "serve":
+        serve(options.model, remat=options.remat)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        (measure_loop if options.what == "loop" else run)(options, Path(scratch))
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ SPIKES = {"ratio": 1.001, "window": 4, "max_in_a_row": 20}
 
 # Fields whose effect another test shows.
 CHILD = "tests/trainer_child/"
+SAMPLES = f"{CHILD}test_samples.py::"
 ELSEWHERE = {
     "mixture": f"{CHILD}test_training_rows.py::test_a_mixture_trains_on_its_parts_by_weight",
     "mixture.dataset": f"{CHILD}test_training_rows.py::test_a_mixture_trains_on_its_parts_by_weight",
@@ -62,14 +63,14 @@ ELSEWHERE = {
     "sharding.data": f"{CHILD}test_mesh.py::test_losses_are_those_of_one_device",
     "sharding.fsdp": f"{CHILD}test_mesh.py::test_losses_are_those_of_one_device",
     "sharding.processes": f"{CHILD}test_processes.py::test_two_processes_train_as_one",
-    "samples": f"{CHILD}test_samples.py::test_samples_come_every_so_many_steps_and_at_the_last",
-    "samples.every": f"{CHILD}test_samples.py::test_samples_come_every_so_many_steps_and_at_the_last",
-    "samples.prompts": f"{CHILD}test_samples.py::test_the_last_samples_are_what_the_final_model_answers",
-    "samples.count": f"{CHILD}test_samples.py::test_without_prompts_the_first_validation_traces_are_continued",
-    "samples.max_new_tokens": f"{CHILD}test_samples.py::test_the_last_samples_are_what_the_final_model_answers",
-    "profile": f"{CHILD}test_samples.py::test_a_profile_holds_the_steps_asked_for",
-    "profile.first_step": f"{CHILD}test_samples.py::test_a_profile_beyond_the_last_step_ends_with_it",
-    "profile.steps": f"{CHILD}test_samples.py::test_a_profile_holds_the_steps_asked_for",
+    "samples": f"{SAMPLES}test_samples_come_every_so_many_steps_and_at_the_last",
+    "samples.every": f"{SAMPLES}test_samples_come_every_so_many_steps_and_at_the_last",
+    "samples.prompts": f"{SAMPLES}test_the_last_samples_are_what_the_final_model_answers",
+    "samples.count": f"{SAMPLES}test_without_prompts_the_first_validation_traces_are_continued",
+    "samples.max_new_tokens": f"{SAMPLES}test_the_last_samples_are_what_the_final_model_answers",
+    "profile": f"{SAMPLES}test_a_profile_holds_the_steps_asked_for",
+    "profile.first_step": f"{SAMPLES}test_a_profile_beyond_the_last_step_ends_with_it",
+    "profile.steps": f"{SAMPLES}test_a_profile_holds_the_steps_asked_for",
     "evaluate_after": "tests/registry/test_queue.py::test_evaluations_are_queued_when_the_run_succeeds",
 }
 

@@ -14,9 +14,9 @@ POSITIONS, HIDDEN, VOCABULARY = 3 * CHUNK, 8, 37
 
 
 def slow_loss(hidden, head, targets, weights):
-    """Loss, accuracy and gradients at hidden and head, one position after the other, in float64."""
+    """Loss, accuracy, entropy and gradients at hidden and head, one position after the other, in float64."""
     hidden, head = np.asarray(hidden, np.float64), np.asarray(head, np.float64)
-    loss = correct = 0.0
+    loss = correct = entropy = 0.0
     hidden_grad, head_grad = np.zeros_like(hidden), np.zeros_like(head)
     for place, (target, weight) in enumerate(zip(targets, weights / weights.sum(), strict=True)):
         logits = head @ hidden[place]
@@ -24,10 +24,11 @@ def slow_loss(hidden, head, targets, weights):
         probabilities /= probabilities.sum()
         loss -= weight * np.log(probabilities[target])
         correct += weight * (logits.argmax() == target)
+        entropy -= weight * (probabilities * np.log(probabilities)).sum()
         error = weight * (probabilities - np.eye(VOCABULARY)[target])
         hidden_grad[place] = error @ head
         head_grad += np.outer(error, hidden[place])
-    return loss, correct, hidden_grad, head_grad
+    return loss, correct, entropy, hidden_grad, head_grad
 
 
 @pytest.fixture(scope="module", params=[5, CHUNK + 3, POSITIONS], ids=["one chunk", "two chunks", "all"])
@@ -52,18 +53,34 @@ def gathered_of(problem):
     return gather_rows(problem["targets"].reshape(3, -1), problem["weights"].reshape(3, -1))
 
 
-def test_loss_and_accuracy_equal_the_formula(problem):
-    loss, accuracy = jax.jit(loss_of)(problem["hidden"], problem["head"], gathered_of(problem))
+def test_loss_accuracy_and_entropy_equal_the_formula(problem):
+    sums = jax.jit(loss_of)(problem["hidden"], problem["head"], gathered_of(problem))
     expected = slow_loss(**problem)
-    np.testing.assert_allclose([loss, accuracy], expected[:2], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(sums, expected[:3], rtol=1e-5, atol=1e-6)
+
+
+def test_sums_by_xla_equal_those_of_the_kernels(problem, monkeypatch):
+    given = problem["hidden"], problem["head"], gathered_of(problem)
+    graded = jax.value_and_grad(lambda *given: loss_of(*given)[0], argnums=(0, 1))
+    own = jax.jit(lambda *given: (loss_of(*given), graded(*given)))(*given)
+    monkeypatch.setattr("tunix_rt.lm.training_ops.own_kernels", lambda *_: False)
+    plain = jax.jit(lambda *given: (loss_of(*given), graded(*given)))(*given)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-5), own, plain)
+
+
+def test_another_total_scales_loss_and_gradient(problem):
+    targets, weights = problem["targets"].reshape(3, -1), problem["weights"].reshape(3, -1)
+    doubled = gather_rows(targets, weights, total=2 * float(weights.sum()))
+    sums = jax.jit(loss_of)(problem["hidden"], problem["head"], doubled)
+    np.testing.assert_allclose(2 * np.array(sums), slow_loss(**problem)[:3], rtol=1e-5, atol=1e-6)
 
 
 def test_gradients_equal_the_formula(problem):
     graded = jax.jit(jax.grad(lambda *given: 3 * loss_of(*given)[0], argnums=(0, 1)))
     gradients = graded(problem["hidden"], problem["head"], gathered_of(problem))
     expected = slow_loss(**problem)
-    np.testing.assert_allclose(gradients[0], 3 * expected[2], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(gradients[1], 3 * expected[3], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(gradients[0], 3 * expected[3], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(gradients[1], 3 * expected[4], rtol=1e-4, atol=1e-6)
 
 
 def test_frozen_head_has_no_gradient_and_hidden_the_same(problem):
@@ -79,8 +96,8 @@ def test_frozen_head_has_no_gradient_and_hidden_the_same(problem):
 
 def test_no_weighted_position_gives_zero():
     gathered = gather_rows(np.zeros((2, 4), np.int32), np.zeros((2, 4), np.float32))
-    loss, accuracy = loss_of(jnp.ones((8, HIDDEN)), jnp.ones((VOCABULARY, HIDDEN)), gathered)
-    assert (float(loss), float(accuracy)) == (0.0, 0.0)
+    sums = loss_of(jnp.ones((8, HIDDEN)), jnp.ones((VOCABULARY, HIDDEN)), gathered)
+    assert [float(value) for value in sums] == [0.0, 0.0, 0.0]
 
 
 CONFIG = ModelConfig(

@@ -1,17 +1,20 @@
 """The memory estimate against the buffers that XLA assigns to the compiled step."""
 
 import jax
-import numpy as np
 import pytest
 from flax import nnx
 
+from tunix_rt.lm import recomputation
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.model import Decoder
+from tunix_rt.trainer import loss, memory
 from tunix_rt.trainer.batches import fill_batch
+from tunix_rt.trainer.gradient import Forward
 from tunix_rt.trainer.memory import estimate_memory
 from tunix_rt.trainer.optimizer import make_optimizer
-from tunix_rt.trainer.program import batch_arrays, build_program, take_apart
+from tunix_rt.trainer.program import build_program, take_apart
 from tunix_rt.trainer.specfile import parse_spec
+from tunix_rt.trainer.update import Carried
 
 TINY = ModelConfig(
     vocab_size=512, hidden_size=96, intermediate_size=256, num_layers=3, num_heads=6, num_kv_heads=3,
@@ -29,13 +32,16 @@ def compiled_bytes(config, spec):
     model = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
     graph, trained, frozen = take_apart(model, lora=False)
     optimizer = make_optimizer(spec.optimizer)
-    state = jax.eval_shape(optimizer.init, trained)
-    program = build_program(graph, optimizer, lora=False, remat=False)
-    arrays = batch_arrays(fill_batch([], [], batch_size=spec.batch_size, max_length=spec.max_length))
-    step = jax.jit(program.step, donate_argnums=(0, 1))
-    memory = step.lower(trained, state, frozen, arrays, np.float32(0)).compile().memory_analysis()
+    carried = Carried(trained, jax.eval_shape(optimizer.init, trained))
+    program = build_program(graph, optimizer, Forward(lora=False), micro_rows=spec.micro_batch_size)
+    batch = fill_batch([], [], batch_size=spec.batch_size, max_length=spec.max_length)
+    memory = program.compiled(carried, frozen, batch=batch, validates=False).step.memory_analysis()
     kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return kept + memory.temp_size_in_bytes
+
+
+def test_the_constants_are_those_of_the_step():
+    assert (memory.CHUNK, memory.WIDE_BYTES) == (loss.CHUNK, recomputation.WIDE_BYTES)
 
 
 @pytest.mark.parametrize("config", [TINY, SMOLLM2_4_LAYERS], ids=["tiny", "smollm2 of 4 layers"])

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from tunix_rt.lm import training_ops
+
 _BLOCK = 128
 _NEVER = jnp.float32(-1e30)
 
@@ -13,7 +15,18 @@ def causal_attention(
     """Attend to earlier tokens of the same segment, and of the segment that it comes after.
 
     q (B, T, heads, D), k and v (B, T, kv_heads, D), segments and after (B, T), where -1 stands for no
-    segment; returns (B, T, heads, D).
+    segment; returns (B, T, heads, D). On the CPU, kernels of our own do what they can.
+    """
+    if after is None and training_ops.own_kernels(q, k, v):
+        return training_ops.attention(q, k, v, segments.astype(jnp.int32), q.shape[-1] ** -0.5)
+    return plain_attention(q, k, v, segments=segments, after=after)
+
+
+def plain_attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, *, segments: jax.Array, after: jax.Array | None = None
+) -> jax.Array:
+    """The same as XLA computes it.
+
     Queries go in blocks, so that keys after a block are never computed, and the query heads that
     share a kv head form one matrix product: both are what makes it fast on a CPU.
     """

@@ -1,6 +1,6 @@
 """The decoder: a Llama-type transformer in Flax NNX, one set of arrays for each layer."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +10,9 @@ from flax import nnx
 from tunix_rt.lm.attention import cached_attention, causal_attention
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.dropout import drop
+from tunix_rt.lm.recomputation import WIDE_BYTES, keep, keep_wide, recomputed
 from tunix_rt.lm.rotary import rotary_table, rotate
+from tunix_rt.lm.training_ops import linear, rms_norm, silu_gate
 
 Table = tuple[jax.Array, jax.Array]
 KeysValues = tuple[jax.Array, jax.Array]
@@ -42,7 +44,7 @@ class Projection(nnx.Module):
 
     def product(self, x: jax.Array) -> jax.Array:
         """The matrix's own part."""
-        return x @ self.weight[...].T
+        return linear(x, self.weight[...])
 
 
 class Norm(nnx.Module):
@@ -54,9 +56,7 @@ class Norm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalise the last axis of x, in float32; the type is kept."""
-        wide = x.astype(jnp.float32)
-        mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
-        return (wide * jax.lax.rsqrt(mean_square + jnp.float32(self.eps)) * self.scale[...]).astype(x.dtype)
+        return rms_norm(x.astype(jnp.float32), self.scale[...], self.eps).astype(x.dtype)
 
 
 class Layer(nnx.Module):
@@ -86,9 +86,9 @@ class Layer(nnx.Module):
 
     def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
         """Add the attention's result and the feed-forward to x (rows, hidden)."""
-        x = x + self.o(attended.reshape(x.shape[0], -1))
+        x = keep(x + self.o(attended.reshape(x.shape[0], -1)))
         normed = self.post_norm(x)
-        return x + self.down(jax.nn.silu(self.gate(normed)) * self.up(normed))
+        return x + self.down(silu_gate(keep_wide(self.gate(normed)), keep_wide(self.up(normed))))
 
 
 class Decoder(nnx.Module):
@@ -119,14 +119,16 @@ class Decoder(nnx.Module):
 
         A token sees earlier tokens of its own segment only and, with `after` (B, T), those of the
         segment named there; segment 0 is padding.
-        With `remat`, a layer's inner values are computed again in the backward pass.
+        With `remat`, all of a layer's inner values are computed again in the backward pass, else those
+        that are quick to make or too many.
         """
         x, table = self._start(tokens, positions)
-        step: Callable[..., jax.Array] = _layer_states
-        if remat:
-            step = nnx.remat(_layer_states, static_argnums=(4,))
+        wide = len(self.layers) * tokens.size * 2 * self.config.intermediate_size * x.dtype.itemsize
+        step = recomputed(
+            _layer_states, kept="inputs" if remat else "all" if wide <= WIDE_BYTES else "narrow"
+        )
         for layer in self.layers:
-            x = step(layer, x, table, segments, tokens.shape, after)
+            x = step(*nnx.split(layer), x, table, segments, after)
         return self.norm(x)
 
     def hidden_and_cache(
@@ -192,16 +194,18 @@ class Decoder(nnx.Module):
         return self.embed(tokens), table
 
 
+@partial(jax.jit, static_argnums=0)  # traced once for all layers of a structure
 def _layer_states(
-    layer: Layer,
+    graph: nnx.GraphDef[Layer],
+    state: Any,
     x: jax.Array,
     table: Table,
     segments: jax.Array,
-    shape: tuple[int, ...],
     after: jax.Array | None,
 ) -> jax.Array:
-    q, k, v = layer.project(x, table, shape)
-    return layer.finish(x, causal_attention(q, k, v, segments=segments, after=after))
+    layer = nnx.merge(graph, state)
+    q, k, v = (keep(part) for part in layer.project(x, table, segments.shape))
+    return layer.finish(x, keep(causal_attention(q, k, v, segments=segments, after=after)))
 
 
 def _normal(rngs: nnx.Rngs | None, shape: tuple[int, int]) -> Any:

@@ -13,13 +13,13 @@ from jax import lax
 
 from tunix_rt.lm.lora import drop_inputs
 from tunix_rt.lm.model import Decoder
-from tunix_rt.trainer.loss import completion_loss
+from tunix_rt.trainer.loss import Sums, completion_loss
 from tunix_rt.trainer.roles import NORMS, roles
 
 Tree = Any
 Arrays = Mapping[str, Any]
 Graph = nnx.GraphDef[Decoder]
-LossOf = Callable[..., tuple[jax.Array, jax.Array]]
+LossOf = Callable[..., tuple[jax.Array, Sums]]
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,21 @@ class Forward:
 
 
 class Graded(NamedTuple):
-    """Loss and token accuracy of a step's rows, and the loss's gradient."""
+    """The sums over a step's rows, and the gradient of their loss."""
 
-    loss: jax.Array
-    accuracy: jax.Array
+    sums: Sums
     gradient: Tree
 
 
 def loss_function(graph: Graph, forward: Forward) -> LossOf:
-    """Loss and accuracy of (trained, frozen, arrays), and of a key where inputs of adapters are dropped.
+    """Loss and all sums of (trained, frozen, arrays), and of a key where inputs of adapters are dropped.
 
     Without a key nothing is dropped and no activation is computed twice, as in validation.
     """
 
     def loss_of(
         trained: Tree, frozen: Tree, arrays: Arrays, key: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> tuple[jax.Array, Sums]:
         # Copies, because NNX forbids a layer that is recomputed to write to variables of an outer trace.
         head = nnx.merge(graph, trained, frozen, copy=True).head_weight()
         model = nnx.merge(graph, *_narrowed((trained, frozen), forward.compute_type), copy=True)
@@ -57,7 +56,8 @@ def loss_function(graph: Graph, forward: Forward) -> LossOf:
         remat = forward.remat and key is not None
         hidden = model.hidden(arrays["tokens"], arrays["positions"], arrays["segments"], remat=remat)
         wide = hidden.astype(jnp.float32)
-        return completion_loss(wide, head, arrays["gathered"], train_head=not forward.lora)
+        sums = completion_loss(wide, head, arrays["gathered"], train_head=not forward.lora)
+        return sums.loss, sums
 
     return loss_of
 
@@ -71,19 +71,20 @@ def gradient_function(loss_of: LossOf) -> Callable[..., Graded]:
     graded = jax.value_and_grad(loss_of, has_aux=True)
 
     def once(trained: Tree, frozen: Tree, arrays: Arrays, key: jax.Array) -> Graded:
-        (loss, accuracy), gradient = graded(trained, frozen, arrays, key)
-        return Graded(loss, accuracy, gradient)
+        (_, sums), gradient = graded(trained, frozen, arrays, key)
+        return Graded(sums, gradient)
 
     def gradient_of(trained: Tree, frozen: Tree, arrays: Arrays, key: jax.Array) -> Graded:
         if arrays["tokens"].ndim == 2:
             return once(trained, frozen, arrays, key)
 
-        def visit(sums: Graded, micro: Arrays) -> tuple[Graded, None]:
-            return jax.tree.map(jnp.add, sums, once(trained, frozen, micro, key)), None
+        def visit(added: Graded, micro: Arrays) -> tuple[Graded, None]:
+            return jax.tree.map(jnp.add, added, once(trained, frozen, micro, key)), None
 
         zero = jnp.zeros((), jnp.float32)
-        sums, _ = lax.scan(visit, Graded(zero, zero, jax.tree.map(jnp.zeros_like, trained)), arrays)
-        return sums
+        start = Graded(Sums(zero, zero, zero), jax.tree.map(jnp.zeros_like, trained))
+        added, _ = lax.scan(visit, start, arrays)
+        return added
 
     return gradient_of
 

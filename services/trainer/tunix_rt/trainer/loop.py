@@ -122,7 +122,7 @@ class Training:
 
     def _validate(self, snapshot: Snapshot) -> dict[str, float]:
         spec = self.spec
-        loss = accuracy = total = 0.0
+        loss = accuracy = entropy = total = 0.0
         for batch in validation_batches(
             self.validation, batch_size=spec.micro_batch_size, max_length=self.longest_row
         ):
@@ -130,11 +130,13 @@ class Training:
             weight = float(batch.weights.sum(dtype="float64"))
             loss += float(scalars["loss"]) * weight
             accuracy += float(scalars["accuracy"]) * weight
+            entropy += float(scalars["entropy"]) * weight
             total += weight
         return {
             "validation/loss": loss / total,
             "validation/perplexity": perplexity(loss / total),
             "validation/token_accuracy": accuracy / total,
+            "validation/entropy": entropy / total,
         }
 
 

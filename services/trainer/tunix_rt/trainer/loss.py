@@ -10,17 +10,29 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-CHUNK = 128
+from tunix_rt.lm.training_ops import add_weight_gradient, input_gradient, linear, softmax_gradient
+
+CHUNK = 256
 
 Array = jax.Array | np.ndarray
-Sums = tuple[jax.Array, jax.Array]
+
+
+class Sums(NamedTuple):
+    """Weighted sums over positions: negative log-likelihood (nats), hits, entropy of predictions (nats).
+
+    They are means where the weights sum to 1.
+    """
+
+    loss: jax.Array
+    accuracy: jax.Array
+    entropy: jax.Array
 
 
 class Gathered(NamedTuple):
     """The positions of a batch that count in the loss, first and in order, in arrays of fixed size.
 
     `rows` are indices into the flattened batch, padding points behind its end; `weights` are shares of a
-    sum, of which the batch may be a part; `chunks` is how many chunks have a position that counts.
+    total, which is their sum unless another is given; `chunks` is how many chunks have one that counts.
     """
 
     rows: Array
@@ -29,10 +41,10 @@ class Gathered(NamedTuple):
     chunks: Array
 
 
-def gather_rows(targets: np.ndarray, weights: np.ndarray, total: float | None = None) -> Gathered:
+def gather_rows(targets: np.ndarray, weights: np.ndarray, *, total: float | None = None) -> Gathered:
     """The positions of weight above 0 among targets and weights (B, T); their size is fixed by B and T.
 
-    Weights become shares of `total`, or of their own sum.
+    Weights are divided by `total`, or else by their sum.
     """
     flat = weights.reshape(-1)
     size = -(-flat.size // CHUNK) * CHUNK
@@ -42,21 +54,19 @@ def gather_rows(targets: np.ndarray, weights: np.ndarray, total: float | None = 
     chosen_targets, chosen_weights = np.zeros(size, np.int32), np.zeros(size, np.float32)
     chosen_targets[: found.size] = targets.reshape(-1)[found]
     if found.size:
-        total = flat.sum(dtype=np.float64) if total is None else total
-        chosen_weights[: found.size] = flat[found] / total
+        chosen_weights[: found.size] = flat[found] / (total or flat.sum(dtype=np.float64))
     chunks = np.array(-(-found.size // CHUNK), np.int32)
     return Gathered(rows, chosen_targets, chosen_weights, chunks)
 
 
 def completion_loss(hidden: jax.Array, head: jax.Array, gathered: Gathered, *, train_head: bool) -> Sums:
-    """Weighted mean negative log-likelihood, in nats, and token accuracy of the gathered positions.
+    """Weighted sums over the gathered positions of their loss, their accuracy and their entropy.
 
-    hidden (positions, H), head (V, H), both float32. Visits chunks of positions; where gradients are
-    asked for, they are made in the same sweep, so that logits (chunk, V) exist one chunk at a time.
+    hidden (positions, H), head (V, H), both float32. Visits chunks of positions; where gradients of the loss
+    are asked for, they are made in the same sweep, so that logits (chunk, V) exist one chunk at a time.
     Without `train_head`, the head's gradient is zero and costs nothing.
     """
-    loss, accuracy = _sweep(hidden, head, gathered, train_head)
-    return loss, accuracy
+    return _sweep(hidden, head, gathered, train_head)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -65,11 +75,9 @@ def _sweep(hidden: jax.Array, head: jax.Array, gathered: Gathered, train_head: b
 
     def visit(index: jax.Array, sums: Sums) -> Sums:
         states, targets, weights, _ = _chunk(hidden, gathered, index)
-        loss, correct, _ = _scores(states @ head.T, targets, weights)
-        return sums[0] + loss, sums[1] + correct
+        return _scores(linear(states, head), targets, weights, sums)[0]
 
-    zero = jnp.zeros((), jnp.float32)
-    sums: Sums = lax.fori_loop(0, gathered.chunks, visit, (zero, zero))
+    sums: Sums = lax.fori_loop(0, gathered.chunks, visit, _nothing())
     return sums
 
 
@@ -81,15 +89,14 @@ def _sweep_forward(
     ) -> tuple[Sums, jax.Array, jax.Array]:
         sums, hidden_grad, head_grad = carry
         states, targets, weights, rows = _chunk(hidden, gathered, index)
-        loss, correct, logits_grad = _scores(states @ head.T, targets, weights)
-        hidden_grad = hidden_grad.at[rows].set(logits_grad @ head, mode="drop")
+        sums, logits_grad = _scores(linear(states, head), targets, weights, sums)
+        hidden_grad = hidden_grad.at[rows].set(input_gradient(logits_grad, head), mode="drop")
         if train_head:
-            head_grad = head_grad + logits_grad.T @ states
-        return (sums[0] + loss, sums[1] + correct), hidden_grad, head_grad
+            head_grad = add_weight_gradient(head_grad, logits_grad, states)
+        return sums, hidden_grad, head_grad
 
-    zero = jnp.zeros((), jnp.float32)
-    head_grad = jnp.zeros_like(head) if train_head else zero
-    start = ((zero, zero), jnp.zeros_like(hidden), head_grad)
+    head_grad = jnp.zeros_like(head) if train_head else jnp.zeros((), jnp.float32)
+    start = (_nothing(), jnp.zeros_like(hidden), head_grad)
     sums, hidden_grad, head_grad = lax.fori_loop(0, gathered.chunks, visit, start)
     return sums, (hidden_grad, head_grad if train_head else None, head)
 
@@ -98,13 +105,18 @@ def _sweep_backward(
     _train_head: bool, saved: tuple[jax.Array, jax.Array | None, jax.Array], cotangents: Sums
 ) -> tuple[jax.Array, jax.Array, None]:
     hidden_grad, head_grad, head = saved
-    scale = cotangents[0]  # the accuracy has no gradient
+    scale = cotangents.loss  # accuracy and entropy have no gradient
     if head_grad is None:
         return hidden_grad * scale, jnp.zeros_like(head), None
     return hidden_grad * scale, head_grad * scale, None
 
 
 _sweep.defvjp(_sweep_forward, _sweep_backward)
+
+
+def _nothing() -> Sums:
+    zero = jnp.zeros((), jnp.float32)
+    return Sums(zero, zero, zero)
 
 
 def _chunk(
@@ -117,15 +129,11 @@ def _chunk(
     return jnp.take(hidden, rows, axis=0, mode="clip"), targets, weights, rows
 
 
-def _scores(
-    logits: jax.Array, targets: jax.Array, weights: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Summed loss, summed hits, and the loss's gradient at logits (chunk, V)."""
-    highest = jnp.max(logits, axis=-1)
-    scaled = jnp.exp(logits - highest[:, None])
-    total = jnp.sum(scaled, axis=-1)
-    places = jnp.arange(targets.shape[0])
-    loss = jnp.sum(weights * (jnp.log(total) + highest - logits[places, targets]))
-    correct = jnp.sum(weights * (jnp.argmax(logits, axis=-1) == targets))
-    gradient = (scaled * (weights / total)[:, None]).at[places, targets].add(-weights)
-    return loss, correct, gradient
+def _scores(logits: jax.Array, targets: jax.Array, weights: jax.Array, sums: Sums) -> tuple[Sums, jax.Array]:
+    """The sums with those of a chunk added, and the loss's gradient at logits (chunk, V)."""
+    facts, gradient = softmax_gradient(logits, targets, weights)
+    own, total, mean, hit = facts.T
+    loss = jnp.log(total) - own
+    entropy = jnp.log(total) - mean / total
+    added = (jnp.sum(weights * each) for each in (loss, hit, entropy))
+    return Sums(*(old + new for old, new in zip(sums, added, strict=True))), gradient

@@ -9,8 +9,9 @@ from tunix_rt.lm.layout import parameter_count, tensor_shapes
 from tunix_rt.trainer.specfile import TrainSpec
 
 FLOAT_BYTES = 4
-_BLOCK = 128  # queries of a block of attention
-_HEAD_CHUNK = 3 * 128  # logits of a chunk of positions, their exponentials and gradient
+CHUNK = 256  # positions that the loss visits at a time: loss.CHUNK, which servers cannot import
+WIDE_BYTES = 512 << 20  # of feed-forward values that are kept: recomputation.WIDE_BYTES
+_MOMENTS = {"ADAMW": 2, "ADAFACTOR": 0, "LION": 1, "MUON": 2}  # MUON: at most, as its matrices have one
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -30,35 +31,35 @@ class Memory:
 
 
 def estimate_memory(config: ModelConfig, spec: TrainSpec, *, rows: int, length: int) -> Memory:
-    """The memory of a step on `rows` rows of `length` tokens.
+    """The memory of a step that computes `rows` rows of `length` tokens at a time.
 
-    Weights are held in float32, gradients and two moments beside what is trained.
+    Weights, gradients, moments and the moving average are in float32. Counted is what a layer keeps, and what
+    one layer needs while its gradient is made; not what the kernels of an accelerator need beside.
     """
     weights = parameter_count(config)
     trained = _adapter_count(config, spec) if spec.lora is not None else weights
     adapters = trained if spec.lora is not None else 0
-    head = config.vocab_size * (_HEAD_CHUNK + (config.hidden_size if spec.lora is None else 0))
-    layers = layer_numbers(config, length) * config.num_layers * rows * length
+    places = rows * length
+    wide = 2 * config.intermediate_size
+    kept = 0 if spec.remat else _narrow(config)
+    if not spec.remat and FLOAT_BYTES * config.num_layers * places * wide <= WIDE_BYTES:
+        kept += wide
+    layers = config.num_layers * (config.hidden_size + kept)
+    at_work = _narrow(config) + 2 * wide + 3 * config.hidden_size
+    head = 2 * config.vocab_size * CHUNK  # logits of a chunk and their gradient
+    moments = _MOMENTS[spec.optimizer.algorithm] + (1 if spec.ema_decay else 0)
     return Memory(
         weights=FLOAT_BYTES * (weights + adapters),
         gradients=FLOAT_BYTES * trained,
-        optimizer=FLOAT_BYTES * 2 * trained,
-        activations=FLOAT_BYTES * (layers + head),
+        optimizer=FLOAT_BYTES * moments * trained,
+        activations=FLOAT_BYTES * (places * (layers + at_work) + head),
     )
 
 
-def layer_numbers(config: ModelConfig, length: int) -> int:
-    """The numbers that a layer keeps for the backward pass, a place of a row of `length` tokens.
-
-    The factors are counted on the buffers that XLA assigns: six for the layer's width, three for that of
-    queries, keys and values, four for the inner width, and three for each head and each key that a query
-    computes with. Blocks of queries leave out the keys after them.
-    """
-    blocks = -(-length // _BLOCK)
-    keys = sum(min(length, _BLOCK * (block + 1)) for block in range(blocks)) // blocks
-    projected = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
-    attention = config.num_heads * keys
-    return 6 * config.hidden_size + 3 * projected + 4 * config.intermediate_size + 3 * attention
+def _narrow(config: ModelConfig) -> int:
+    """Numbers a place: queries, keys, values, what was attended to, and the sum after attention."""
+    queries, shared = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    return 2 * queries + 2 * shared + config.hidden_size
 
 
 def _adapter_count(config: ModelConfig, spec: TrainSpec) -> int:

@@ -66,7 +66,7 @@ def preview(
     lengths = Counter(bucket_of(len(example.tokens), buckets) for example in order)
     made.lengths.extend(LengthCount(up_to_tokens=each, count=lengths[each]) for each in buckets)
     longest = batches.row_lengths[-1]
-    memory = estimate_memory(config, train, rows=train.batch_size, length=longest)
+    memory = estimate_memory(config, train, rows=train.micro_batch_size, length=longest)
     made.memory.CopyFrom(
         MemoryEstimate(
             weights_bytes=memory.weights,

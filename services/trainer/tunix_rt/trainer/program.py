@@ -12,7 +12,9 @@ import optax
 from flax import nnx
 
 from tunix_rt.lm.lora import LoraParam
+from tunix_rt.lm.memory import return_free_memory
 from tunix_rt.lm.model import Decoder
+from tunix_rt.lm.recomputation import compile_options
 from tunix_rt.trainer.batches import Batch
 from tunix_rt.trainer.gradient import Arrays, Forward, Graph, Tree, gradient_function, loss_function
 from tunix_rt.trainer.loss import gather_rows
@@ -24,8 +26,8 @@ class Program:
     """A run's steps over what is trained and what is frozen.
 
     `step(carried, frozen, arrays, controls)` gives the next carried state, whose buffers the compiled
-    step takes over, and scalars: see `apply_gradient`. `validate(weights, frozen, arrays)` gives loss and
-    accuracy. `micro_rows` rows are computed at a time; None means all of a batch.
+    step takes over, and scalars: see `apply_gradient`. `validate(weights, frozen, arrays)` gives loss,
+    accuracy and entropy. `micro_rows` rows are computed at a time; None means all of a batch.
     """
 
     graph: Graph
@@ -43,11 +45,13 @@ class Program:
         lowered = jax.jit(self.step, donate_argnums=(0,)).lower(
             carried, frozen, arrays, Controls(np.float32(0))
         )
-        made = replace(self, step=lowered.compile())
-        if not validates:
-            return made
-        shapes = batch_arrays(_rows_of(batch, 0, self.micro_rows or len(batch.tokens)))
-        return replace(made, validate=jax.jit(self.validate).lower(carried.result, frozen, shapes).compile())
+        made = replace(self, step=lowered.compile(compile_options()))
+        if validates:
+            shapes = batch_arrays(_rows_of(batch, 0, self.micro_rows or len(batch.tokens)))
+            validate = jax.jit(self.validate).lower(carried.result, frozen, shapes).compile()
+            made = replace(made, validate=validate)
+        return_free_memory()
+        return made
 
 
 def take_apart(model: Decoder, *, lora: bool) -> tuple[Graph, Tree, Tree]:
@@ -76,8 +80,7 @@ def build_program(
         return apply_gradient(optimizer, carried, graded, controls, ema_decay=ema_decay)
 
     def validate(weights: Tree, frozen: Tree, arrays: Arrays) -> dict[str, jax.Array]:
-        loss, accuracy = loss_of(weights, frozen, arrays)
-        return {"loss": loss, "accuracy": accuracy}
+        return loss_of(weights, frozen, arrays)[1]._asdict()
 
     return Program(graph, step, validate, micro_rows)
 

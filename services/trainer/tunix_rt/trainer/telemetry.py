@@ -61,6 +61,7 @@ def step_metrics(
         "train/loss": scalars["loss"],
         "train/perplexity": perplexity(scalars["loss"]),
         "train/token_accuracy": scalars["accuracy"],
+        "train/entropy": scalars["entropy"],
         "train/learning_rate": rate,
         "train/grad_norm": scalars["grad_norm"],
         "train/update_norm": scalars["update_norm"],

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
 from tunix_rt.trainer.gradient import Graded
 
@@ -44,24 +45,27 @@ def apply_gradient(
     *,
     ema_decay: float,
 ) -> tuple[Carried, dict[str, jax.Array]]:
-    """The state after the step, and its scalars loss, accuracy, grad_norm, update_norm, finite and skipped.
+    """The state after the step, and its scalars: the sums, grad_norm, update_norm, finite and skipped.
 
     Unless finite, or when skipped, nothing has changed.
     """
     norm = optax.tree.norm(graded.gradient)
-    finite = jnp.isfinite(graded.loss) & jnp.isfinite(norm)
+    finite = jnp.isfinite(graded.sums.loss) & jnp.isfinite(norm)
     skipped = norm > controls.largest_norm
-    updates, state = optimizer.update(graded.gradient, carried.optimizer, carried.trained)
-    trained = jax.tree.map(lambda leaf, update: leaf - controls.rate * update, carried.trained, updates)
-    averaged = carried.averaged
-    if averaged is not None:
-        averaged = jax.tree.map(
-            lambda mean, leaf: ema_decay * mean + (1.0 - ema_decay) * leaf, averaged, trained
-        )
-    keep = finite & ~skipped
-    made: Carried = jax.tree.map(
-        lambda new, old: jnp.where(keep, new, old), Carried(trained, state, averaged), carried
+
+    def update(old: Carried) -> tuple[Carried, jax.Array]:
+        updates, state = optimizer.update(graded.gradient, old.optimizer, old.trained)
+        trained = jax.tree.map(lambda leaf, update: leaf - controls.rate * update, old.trained, updates)
+        averaged = old.averaged
+        if averaged is not None:
+            averaged = jax.tree.map(
+                lambda mean, leaf: ema_decay * mean + (1.0 - ema_decay) * leaf, averaged, trained
+            )
+        return Carried(trained, state, averaged), controls.rate * optax.tree.norm(updates)
+
+    # A branch, because selecting element by element would need copies of the old values.
+    made, update_norm = lax.cond(
+        finite & ~skipped, update, lambda old: (old, jnp.zeros((), jnp.float32)), carried
     )
-    scalars = {"loss": graded.loss, "accuracy": graded.accuracy, "grad_norm": norm}
-    scalars["update_norm"] = jnp.where(keep, controls.rate * optax.tree.norm(updates), 0.0)
+    scalars = {**graded.sums._asdict(), "grad_norm": norm, "update_norm": update_norm}
     return made, {**scalars, "finite": finite, "skipped": skipped}
