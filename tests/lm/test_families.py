@@ -1,0 +1,166 @@
+"""Every model family against the reference numbers of transformers; see reference/make_families.py."""
+
+import dataclasses
+import hashlib
+import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import save_file
+
+from tunix_rt.lm.config import ModelConfig
+from tunix_rt.lm.decoding import BatchDecoder
+from tunix_rt.lm.layout import parameter_count, tensor_shapes, weight_bytes
+from tunix_rt.lm.model import Decoder, KeysValues
+from tunix_rt.lm.model import parameter_count as parameters_of
+from tunix_rt.lm.packing import Request
+from tunix_rt.lm.tiled import TiledDecoder
+from tunix_rt.lm.weights import build_model, check_directory, export_tensors, load_model, save_model
+
+REFERENCE = Path(__file__).parent / "reference"
+FACTS = json.loads((REFERENCE / "families.json").read_text())
+WEIGHT: Callable[[str, tuple[int, ...]], np.ndarray] = runpy.run_path(str(REFERENCE / "make_families.py"))[
+    "weight"
+]
+LENGTH = 24
+PREFILLED = np.array([16, 12], np.int32)
+CAPACITY = 32
+
+
+class Reference(NamedTuple):
+    """A family's tiny model, what it is made of, and transformers' logits of its tokens."""
+
+    facts: dict[str, str]
+    weights: dict[str, np.ndarray]
+    model: Decoder
+    ids: np.ndarray
+    logits: np.ndarray
+
+
+def reference_of(case: str) -> Reference:
+    facts, arrays = FACTS[case], np.load(REFERENCE / "families.npz")
+    weights = {name: WEIGHT(name, tuple(shape)) for name, shape in facts["shapes"].items()}
+    model = build_model(ModelConfig.from_hf(json.loads(facts["config"])), weights)
+    return Reference(facts, weights, model, arrays[f"ids_{case}"], arrays[f"logits_{case}"])
+
+
+@pytest.fixture(scope="module", params=FACTS)
+def reference(request: pytest.FixtureRequest) -> Reference:
+    return reference_of(request.param)
+
+
+def logits_of(model: Decoder, ids: np.ndarray) -> np.ndarray:
+    """Logits (rows, length, vocabulary), by the plain forward pass."""
+    tokens = jnp.asarray(ids, jnp.int32)
+    positions = jnp.broadcast_to(jnp.arange(ids.shape[1], dtype=jnp.int32), ids.shape)
+    return np.asarray(model.logits(model.hidden(tokens, positions, jnp.ones_like(tokens)))).reshape(
+        *ids.shape, -1
+    )
+
+
+def assert_near(made: np.ndarray, wanted: np.ndarray) -> None:
+    """Equal within 1e-5 of the largest wanted number."""
+    np.testing.assert_allclose(made, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_logits_equal_transformers(reference: Reference) -> None:
+    assert_near(logits_of(reference.model, reference.ids[None])[0], reference.logits)
+
+
+def test_cached_decoding_equals_transformers(reference: Reference) -> None:
+    model = TiledDecoder(nnx.clone(reference.model))
+    tokens = jnp.asarray(np.stack([reference.ids] * 2))
+    positions = jnp.broadcast_to(jnp.arange(LENGTH, dtype=jnp.int32), tokens.shape)
+    _, fresh = model.hidden_and_cache(tokens, positions, jnp.ones_like(tokens))
+    cache, lengths = [cache_of(*each) for each in fresh], jnp.asarray(PREFILLED)
+    for _ in range(LENGTH - PREFILLED.max()):
+        hidden, cache = model.next_hidden(tokens[jnp.arange(2), lengths], lengths, cache)
+        assert_near(np.asarray(model.logits(hidden)), reference.logits[np.asarray(lengths)])
+        lengths = lengths + 1
+
+
+def cache_of(keys: jnp.ndarray, values: jnp.ndarray) -> KeysValues:
+    """The first keys and values of each row as decoding stores them, zeros behind."""
+    kept = (jnp.arange(LENGTH)[None] < PREFILLED[:, None])[:, :, None, None]
+    keys, values = (
+        jnp.pad(jnp.where(kept, each, jnp.float32(0)), [(0, 0), (0, CAPACITY - LENGTH), (0, 0), (0, 0)])
+        for each in (keys, values)
+    )
+    return keys.transpose(0, 2, 3, 1), values.transpose(0, 2, 1, 3)
+
+
+def test_export_after_import_gives_the_same_bytes(reference: Reference, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(reference.facts["config"])
+    save_file(reference.weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    save_model(load_model(tmp_path), tmp_path / "out")
+    written = (tmp_path / "out/model.safetensors").read_bytes()
+    assert hashlib.sha256(written).hexdigest() == reference.facts["sha256"]
+    assert (tmp_path / "out/config.json").read_text() == reference.facts["config"]
+
+
+def test_a_config_written_anew_reads_back_the_same(reference: Reference) -> None:
+    config = reference.model.config
+    anew = dataclasses.replace(config, source="").to_hf()
+    assert ModelConfig.from_hf(anew) == config
+    assert anew["architectures"] == json.loads(reference.facts["config"])["architectures"]
+
+
+def test_the_layout_is_the_models(reference: Reference) -> None:
+    config = reference.model.config
+    assert {name: list(shape) for name, shape in tensor_shapes(config).items()} == reference.facts["shapes"]
+    assert parameter_count(config) == parameters_of(reference.model)
+    assert parameter_count(config) < weight_bytes(config, "int8") < weight_bytes(config)
+
+
+@pytest.mark.parametrize("case", ["mistral", "gemma2"])
+def test_a_window_reaches_into_the_shared_start(case: str) -> None:
+    """Two texts that share 10 tokens and lie apart in one pack have the logits that each has alone."""
+    reference = reference_of(case)
+    ids = reference.ids
+    shared, ends = ids[:10], (ids[10:], ids[10:][::-1])
+    tokens = np.concatenate([shared, *ends]).astype(np.int32)[None]
+    positions = np.concatenate([np.arange(10), np.arange(10, 24), np.arange(10, 24)]).astype(np.int32)[None]
+    segments = np.repeat(np.array([1, 2, 3], np.int32), [10, 14, 14])[None]
+    after = np.repeat(np.array([-1, 1, 1], np.int32), [10, 14, 14])[None]
+    arrays = (jnp.asarray(each) for each in (tokens, positions, segments))
+    packed = reference.model.logits(reference.model.hidden(*arrays, after=jnp.asarray(after)))
+    alone = logits_of(reference.model, np.stack([np.concatenate([shared, end]) for end in ends]))
+    assert_near(np.asarray(packed)[10:24], alone[0, 10:])
+    assert_near(np.asarray(packed)[24:], alone[1, 10:])
+
+
+@pytest.mark.parametrize("case", ["gemma3", "gpt2"])
+def test_greedy_generation_equals_the_naive_forward_pass(case: str) -> None:
+    reference = reference_of(case)
+    decoder = BatchDecoder(TiledDecoder(nnx.clone(reference.model)), eos_ids=[], batch_sizes=(1,))
+    prompt, new = reference.ids[:6].tolist(), 14
+    (first,) = decoder.prefill([Request(prompt, new)])
+    made = list(first.tokens)
+    while decoder.running:
+        made += decoder.step_segment()[0].tokens
+    naive = np.array([prompt + made], np.int32)
+    assert made == logits_of(reference.model, naive)[0, 5:-1].argmax(axis=1).tolist()
+
+
+def test_gpt2_files_without_prefix_and_with_masks_load_from_shards(tmp_path: Path) -> None:
+    reference = reference_of("gpt2")
+    bare = {name.removeprefix("transformer."): values for name, values in reference.weights.items()}
+    bare["h.0.attn.bias"] = np.ones((1, 1, 64, 64), np.float32)
+    bare["lm_head.weight"] = bare["wte.weight"]
+    (tmp_path / "config.json").write_text(reference.facts["config"])
+    names = sorted(bare)
+    places = {}
+    for index, part in enumerate((names[:9], names[9:])):
+        shard = f"model-{index}.safetensors"
+        save_file({name: bare[name] for name in part}, tmp_path / shard)
+        places |= dict.fromkeys(part, shard)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    check_directory(tmp_path)
+    loaded = export_tensors(load_model(tmp_path))
+    assert all(np.array_equal(loaded[name], reference.weights[name]) for name in reference.weights)
