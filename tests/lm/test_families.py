@@ -3,10 +3,7 @@
 import dataclasses
 import hashlib
 import json
-import runpy
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,51 +14,38 @@ from safetensors.numpy import save_file
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.decoding import BatchDecoder
 from tunix_rt.lm.layout import parameter_count, tensor_shapes, weight_bytes
-from tunix_rt.lm.model import Decoder, KeysValues
+from tunix_rt.lm.model import KeysValues
 from tunix_rt.lm.model import parameter_count as parameters_of
 from tunix_rt.lm.packing import Request
 from tunix_rt.lm.tiled import TiledDecoder
-from tunix_rt.lm.weights import build_model, check_directory, export_tensors, load_model, save_model
+from tunix_rt.lm.weights import check_directory, export_tensors, load_model, save_model
 
-REFERENCE = Path(__file__).parent / "reference"
-FACTS = json.loads((REFERENCE / "families.json").read_text())
-WEIGHT: Callable[[str, tuple[int, ...]], np.ndarray] = runpy.run_path(str(REFERENCE / "make_families.py"))[
-    "weight"
-]
 LENGTH = 24
 PREFILLED = np.array([16, 12], np.int32)
 CAPACITY = 32
 
 
-class Reference(NamedTuple):
-    """A family's tiny model, what it is made of, and transformers' logits of its tokens."""
+FAMILIES = (
+    "llama",
+    "llama_biases",
+    "llama_linear",
+    "llama3",
+    "mistral",
+    "qwen2",
+    "qwen2_window",
+    "qwen3",
+    "qwen3_biases",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gpt2",
+    "gpt2_gelu",
+)
 
-    facts: dict[str, str]
-    weights: dict[str, np.ndarray]
-    model: Decoder
-    ids: np.ndarray
-    logits: np.ndarray
 
-
-def reference_of(case: str) -> Reference:
-    facts, arrays = FACTS[case], np.load(REFERENCE / "families.npz")
-    weights = {name: WEIGHT(name, tuple(shape)) for name, shape in facts["shapes"].items()}
-    model = build_model(ModelConfig.from_hf(json.loads(facts["config"])), weights)
-    return Reference(facts, weights, model, arrays[f"ids_{case}"], arrays[f"logits_{case}"])
-
-
-@pytest.fixture(scope="module", params=FACTS)
-def reference(request: pytest.FixtureRequest) -> Reference:
+@pytest.fixture(scope="module", params=FAMILIES)
+def reference(request: pytest.FixtureRequest, reference_of):
     return reference_of(request.param)
-
-
-def logits_of(model: Decoder, ids: np.ndarray) -> np.ndarray:
-    """Logits (rows, length, vocabulary), by the plain forward pass."""
-    tokens = jnp.asarray(ids, jnp.int32)
-    positions = jnp.broadcast_to(jnp.arange(ids.shape[1], dtype=jnp.int32), ids.shape)
-    return np.asarray(model.logits(model.hidden(tokens, positions, jnp.ones_like(tokens)))).reshape(
-        *ids.shape, -1
-    )
 
 
 def assert_near(made: np.ndarray, wanted: np.ndarray) -> None:
@@ -69,11 +53,11 @@ def assert_near(made: np.ndarray, wanted: np.ndarray) -> None:
     np.testing.assert_allclose(made, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
-def test_logits_equal_transformers(reference: Reference) -> None:
+def test_logits_equal_transformers(reference, logits_of) -> None:
     assert_near(logits_of(reference.model, reference.ids[None])[0], reference.logits)
 
 
-def test_cached_decoding_equals_transformers(reference: Reference) -> None:
+def test_cached_decoding_equals_transformers(reference) -> None:
     model = TiledDecoder(nnx.clone(reference.model))
     tokens = jnp.asarray(np.stack([reference.ids] * 2))
     positions = jnp.broadcast_to(jnp.arange(LENGTH, dtype=jnp.int32), tokens.shape)
@@ -95,7 +79,7 @@ def cache_of(keys: jnp.ndarray, values: jnp.ndarray) -> KeysValues:
     return keys.transpose(0, 2, 3, 1), values.transpose(0, 2, 1, 3)
 
 
-def test_export_after_import_gives_the_same_bytes(reference: Reference, tmp_path: Path) -> None:
+def test_export_after_import_gives_the_same_bytes(reference, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(reference.facts["config"])
     save_file(reference.weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     save_model(load_model(tmp_path), tmp_path / "out")
@@ -104,14 +88,14 @@ def test_export_after_import_gives_the_same_bytes(reference: Reference, tmp_path
     assert (tmp_path / "out/config.json").read_text() == reference.facts["config"]
 
 
-def test_a_config_written_anew_reads_back_the_same(reference: Reference) -> None:
+def test_a_config_written_anew_reads_back_the_same(reference) -> None:
     config = reference.model.config
     anew = dataclasses.replace(config, source="").to_hf()
     assert ModelConfig.from_hf(anew) == config
     assert anew["architectures"] == json.loads(reference.facts["config"])["architectures"]
 
 
-def test_the_layout_is_the_models(reference: Reference) -> None:
+def test_the_layout_is_the_models(reference) -> None:
     config = reference.model.config
     assert {name: list(shape) for name, shape in tensor_shapes(config).items()} == reference.facts["shapes"]
     assert parameter_count(config) == parameters_of(reference.model)
@@ -119,7 +103,7 @@ def test_the_layout_is_the_models(reference: Reference) -> None:
 
 
 @pytest.mark.parametrize("case", ["mistral", "gemma2"])
-def test_a_window_reaches_into_the_shared_start(case: str) -> None:
+def test_a_window_reaches_into_the_shared_start(case: str, reference_of, logits_of) -> None:
     """Two texts that share 10 tokens and lie apart in one pack have the logits that each has alone."""
     reference = reference_of(case)
     ids = reference.ids
@@ -136,7 +120,7 @@ def test_a_window_reaches_into_the_shared_start(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["gemma3", "gpt2"])
-def test_greedy_generation_equals_the_naive_forward_pass(case: str) -> None:
+def test_greedy_generation_equals_the_naive_forward_pass(case: str, reference_of, logits_of) -> None:
     reference = reference_of(case)
     decoder = BatchDecoder(TiledDecoder(nnx.clone(reference.model)), eos_ids=[], batch_sizes=(1,))
     prompt, new = reference.ids[:6].tolist(), 14
@@ -148,7 +132,7 @@ def test_greedy_generation_equals_the_naive_forward_pass(case: str) -> None:
     assert made == logits_of(reference.model, naive)[0, 5:-1].argmax(axis=1).tolist()
 
 
-def test_gpt2_files_without_prefix_and_with_masks_load_from_shards(tmp_path: Path) -> None:
+def test_gpt2_files_without_prefix_and_with_masks_load_from_shards(tmp_path: Path, reference_of) -> None:
     reference = reference_of("gpt2")
     bare = {name.removeprefix("transformer."): values for name, values in reference.weights.items()}
     bare["h.0.attn.bias"] = np.ones((1, 1, 64, 64), np.float32)

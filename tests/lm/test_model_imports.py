@@ -24,7 +24,11 @@ def _gguf(path: Path, architecture: str) -> Path:
 
 @pytest.mark.parametrize(
     ("architecture", "field"),
-    [("gpt2", "general.architecture"), ("llama", "llama.attention.head_count")],
+    [
+        ("bert", "general.architecture"),
+        ("gpt2", "gpt2.embedding_length"),
+        ("llama", "llama.attention.head_count"),
+    ],
 )
 def test_an_unusable_gguf_names_its_field(tmp_path: Path, architecture: str, field: str) -> None:
     with pytest.raises(ModelError) as caught:

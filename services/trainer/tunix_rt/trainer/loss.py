@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from tunix_rt.lm.attention import capped
+
 CHUNK = 128
 
 Array = jax.Array | np.ndarray
@@ -45,24 +47,33 @@ def gather_rows(targets: np.ndarray, weights: np.ndarray) -> Gathered:
     return Gathered(rows, chosen_targets, chosen_weights, chunks)
 
 
-def completion_loss(hidden: jax.Array, head: jax.Array, gathered: Gathered, *, train_head: bool) -> Sums:
+def completion_loss(
+    hidden: jax.Array,
+    head: jax.Array,
+    gathered: Gathered,
+    *,
+    train_head: bool,
+    softcap: float | None = None,
+) -> Sums:
     """Weighted mean negative log-likelihood, in nats, and token accuracy of the gathered positions.
 
     hidden (positions, H), head (V, H), both float32. Visits chunks of positions; where gradients are
     asked for, they are made in the same sweep, so that logits (chunk, V) exist one chunk at a time.
-    Without `train_head`, the head's gradient is zero and costs nothing.
+    Without `train_head`, the head's gradient is zero and costs nothing. `softcap` is the model's.
     """
-    loss, accuracy = _sweep(hidden, head, gathered, train_head)
+    loss, accuracy = _sweep(hidden, head, gathered, train_head, softcap)
     return loss, accuracy
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _sweep(hidden: jax.Array, head: jax.Array, gathered: Gathered, train_head: bool) -> Sums:
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _sweep(
+    hidden: jax.Array, head: jax.Array, gathered: Gathered, train_head: bool, softcap: float | None
+) -> Sums:
     del train_head
 
     def visit(index: jax.Array, sums: Sums) -> Sums:
         states, targets, weights, _ = _chunk(hidden, gathered, index)
-        loss, correct, _ = _scores(states @ head.T, targets, weights)
+        loss, correct, _ = _scores(states @ head.T, targets, weights, softcap)
         return sums[0] + loss, sums[1] + correct
 
     zero = jnp.zeros((), jnp.float32)
@@ -71,14 +82,14 @@ def _sweep(hidden: jax.Array, head: jax.Array, gathered: Gathered, train_head: b
 
 
 def _sweep_forward(
-    hidden: jax.Array, head: jax.Array, gathered: Gathered, train_head: bool
+    hidden: jax.Array, head: jax.Array, gathered: Gathered, train_head: bool, softcap: float | None
 ) -> tuple[Sums, tuple[jax.Array, jax.Array | None, jax.Array]]:
     def visit(
         index: jax.Array, carry: tuple[Sums, jax.Array, jax.Array]
     ) -> tuple[Sums, jax.Array, jax.Array]:
         sums, hidden_grad, head_grad = carry
         states, targets, weights, rows = _chunk(hidden, gathered, index)
-        loss, correct, logits_grad = _scores(states @ head.T, targets, weights)
+        loss, correct, logits_grad = _scores(states @ head.T, targets, weights, softcap)
         hidden_grad = hidden_grad.at[rows].set(logits_grad @ head, mode="drop")
         if train_head:
             head_grad = head_grad + logits_grad.T @ states
@@ -92,7 +103,10 @@ def _sweep_forward(
 
 
 def _sweep_backward(
-    _train_head: bool, saved: tuple[jax.Array, jax.Array | None, jax.Array], cotangents: Sums
+    _train_head: bool,
+    _softcap: float | None,
+    saved: tuple[jax.Array, jax.Array | None, jax.Array],
+    cotangents: Sums,
 ) -> tuple[jax.Array, jax.Array, None]:
     hidden_grad, head_grad, head = saved
     scale = cotangents[0]  # the accuracy has no gradient
@@ -115,9 +129,10 @@ def _chunk(
 
 
 def _scores(
-    logits: jax.Array, targets: jax.Array, weights: jax.Array
+    logits: jax.Array, targets: jax.Array, weights: jax.Array, softcap: float | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Summed loss, summed hits, and the loss's gradient at logits (chunk, V)."""
+    """Summed loss, summed hits, and the loss's gradient at logits (chunk, V) before their soft-cap."""
+    logits = capped(logits, softcap)
     highest = jnp.max(logits, axis=-1)
     scaled = jnp.exp(logits - highest[:, None])
     total = jnp.sum(scaled, axis=-1)
@@ -125,4 +140,6 @@ def _scores(
     loss = jnp.sum(weights * (jnp.log(total) + highest - logits[places, targets]))
     correct = jnp.sum(weights * (jnp.argmax(logits, axis=-1) == targets))
     gradient = (scaled * (weights / total)[:, None]).at[places, targets].add(-weights)
+    if softcap is not None:
+        gradient = gradient * (1 - jnp.square(logits / softcap))  # of c tanh(x / c)
     return loss, correct, gradient

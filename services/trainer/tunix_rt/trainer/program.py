@@ -62,7 +62,8 @@ def build_program(
     def loss_of(trained: Tree, frozen: Tree, arrays: Arrays, remat: bool) -> tuple[jax.Array, jax.Array]:
         model = nnx.merge(graph, trained, frozen)
         hidden = model.hidden(arrays["tokens"], arrays["positions"], arrays["segments"], remat=remat)
-        return completion_loss(hidden, model.head_weight(), arrays["gathered"], train_head=not lora)
+        head, softcap = model.head_weight(), model.config.logit_softcap
+        return completion_loss(hidden, head, arrays["gathered"], train_head=not lora, softcap=softcap)
 
     def step(
         trained: Tree, state: Tree, frozen: Tree, arrays: Arrays, rate: jax.Array
