@@ -91,13 +91,18 @@ REFERENCE = Path(__file__).parent / "reference"
 
 
 class Reference(NamedTuple):
-    """A family's tiny model, what it is made of, and transformers' logits of its tokens."""
+    """A family's tiny model, what it is made of, and transformers' logits of its tokens.
+
+    `adapter` has the tensors of an adapter of PEFT, `adapted` its logits.
+    """
 
     facts: dict[str, str]
     weights: dict[str, np.ndarray]
     model: Decoder
     ids: np.ndarray
     logits: np.ndarray
+    adapter: dict[str, np.ndarray]
+    adapted: np.ndarray | None
 
 
 @cache
@@ -107,7 +112,9 @@ def _reference_of(case: str) -> Reference:
     weight = runpy.run_path(str(REFERENCE / "make_families.py"))["weight"]
     weights = {name: weight(name, tuple(shape)) for name, shape in facts["shapes"].items()}
     model = build_model(ModelConfig.from_hf(json.loads(facts["config"])), weights)
-    return Reference(facts, weights, model, arrays[f"ids_{case}"], arrays[f"logits_{case}"])
+    adapter = {name: weight(name, tuple(shape)) for name, shape in facts.get("adapter", {}).items()}
+    adapted = arrays[f"adapted_{case}"] if adapter else None
+    return Reference(facts, weights, model, arrays[f"ids_{case}"], arrays[f"logits_{case}"], adapter, adapted)
 
 
 @pytest.fixture(scope="session")

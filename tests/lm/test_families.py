@@ -13,7 +13,9 @@ from safetensors.numpy import save_file
 
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.decoding import BatchDecoder
+from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.layout import parameter_count, tensor_shapes, weight_bytes
+from tunix_rt.lm.lora import add_lora, export_lora, import_lora, lora_config, merge_lora
 from tunix_rt.lm.model import KeysValues
 from tunix_rt.lm.model import parameter_count as parameters_of
 from tunix_rt.lm.packing import Request
@@ -148,3 +150,41 @@ def test_gpt2_files_without_prefix_and_with_masks_load_from_shards(tmp_path: Pat
     check_directory(tmp_path)
     loaded = export_tensors(load_model(tmp_path))
     assert all(np.array_equal(loaded[name], reference.weights[name]) for name in reference.weights)
+
+
+@pytest.mark.parametrize("case", ["gpt2", "qwen2"])
+def test_an_adapter_of_peft_gives_pefts_logits_and_is_written_again(case, reference_of, logits_of) -> None:
+    reference = reference_of(case)
+    model = nnx.clone(reference.model)
+    import_lora(model, reference.adapter, alpha=8.0)
+    assert_near(logits_of(TiledDecoder(nnx.clone(model)), reference.ids[None])[0], reference.adapted)
+    written = export_lora(model)
+    assert set(written) == set(reference.adapter)
+    assert all(np.array_equal(written[name], values) for name, values in reference.adapter.items())
+    merge_lora(model)
+    assert_near(logits_of(model, reference.ids[None])[0], reference.adapted)
+
+
+def test_gpt2s_adapter_is_named_as_peft_does(reference_of) -> None:
+    model = nnx.clone(reference_of("gpt2").model)
+    add_lora(model, 4, alpha=8.0, rngs=nnx.Rngs(0))
+    settings = lora_config(model)
+    assert settings["target_modules"] == ["attn.c_proj", "c_attn", "c_fc", "mlp.c_proj"]
+    assert settings["fan_in_fan_out"] is True
+    assert {name: each.shape for name, each in export_lora(model).items()} == {
+        name: each.shape for name, each in reference_of("gpt2").adapter.items()
+    }
+
+
+def test_an_adapter_of_q_alone_leaves_k_and_v_as_they_are(reference_of) -> None:
+    model = nnx.clone(reference_of("gpt2").model)
+    add_lora(model, 4, alpha=8.0, targets=["q_proj"], rngs=nnx.Rngs(0))
+    for layer in model.layers:
+        layer.q.lora_b[...] = layer.q.lora_b[...] + 1
+    change = export_lora(model)["base_model.model.transformer.h.0.attn.c_attn.lora_B.weight"]
+    assert (change[:32].all(), change[32:].any()) == (True, False)
+
+
+def test_a_target_that_the_family_lacks_is_refused(reference_of) -> None:
+    with pytest.raises(ModelError, match="gpt2 has no such projection"):
+        add_lora(nnx.clone(reference_of("gpt2").model), 4, alpha=8.0, targets=["gate", "q"], rngs=nnx.Rngs(0))

