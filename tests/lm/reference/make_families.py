@@ -1,14 +1,15 @@
 """Write the reference numbers of transformers for a tiny model of every family that tunix_rt.lm reads.
 
-Needs torch, which nothing else here does, so the lock leaves it out and it runs in an environment of its own:
+Needs torch, which nothing else here does: the extra `reference`, in an environment of its own.
 
     python3.11 -m venv .reference-venv
-    .reference-venv/bin/pip install torch==2.13.0 transformers peft safetensors numpy
+    .venv/bin/uv pip install --python .reference-venv --constraint requirements/lock.txt '.[reference]'
     .reference-venv/bin/python tests/lm/reference/make_families.py
 
-families.json holds each model's config.json as transformers writes it, its tensors' shapes, the SHA-256 of its
-model.safetensors and, of ADAPTED, the shapes of PEFT's adapter; families.npz the token ids and all logits. The
-weights themselves are made from the tensors' names by `weight`, which the tests do again.
+families.json holds each model's config.json as transformers writes it, its tensors' shapes, the SHA-256 of
+its model.safetensors and, of ADAPTED, the shapes of PEFT's adapter; families.npz the token ids and all
+logits. The weights themselves are made from the tensors' names by `weight`, which the tests do again. The
+stored numbers are those of torch 2.13.0, transformers 5.23.0 and peft 0.21.2.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
 """Write the ids that sentencepiece gives some texts, with a small model of its own.
 
-    .reference-venv/bin/pip install sentencepiece
     .reference-venv/bin/python tests/lm/reference/make_sentencepiece.py
 
-The model's pieces, scores and kinds stand in sentencepiece.json as a GGUF file would hold them.
+Runs in the environment that make_families.py describes. The model's pieces, scores and kinds stand in
+sentencepiece.json as a GGUF file would hold them.
 """
 
 import io
