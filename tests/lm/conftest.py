@@ -1,7 +1,11 @@
 """Models that the tests of tunix_rt.lm share; each is made once a session."""
 
+import json
+import runpy
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +17,7 @@ from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.gguf_import import import_smollm2
 from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.tiny import make_tiny_model
+from tunix_rt.lm.weights import build_model
 
 TEXTS = ("What is 3 + 4? 3 + 4 = 7. The answer is 7.", "Add 12 and 30: 12 + 30 = 42.") * 20
 
@@ -80,3 +85,54 @@ def full_logits() -> Logits:
         return np.asarray(compute(model, jnp.asarray(tokens), jnp.asarray(segments)))[: len(ids)]
 
     return logits
+
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+class Reference(NamedTuple):
+    """A family's tiny model, what it is made of, and transformers' logits of its tokens.
+
+    `adapter` has the tensors of an adapter of PEFT, `adapted` its logits.
+    """
+
+    facts: dict[str, str]
+    weights: dict[str, np.ndarray]
+    model: Decoder
+    ids: np.ndarray
+    logits: np.ndarray
+    adapter: dict[str, np.ndarray]
+    adapted: np.ndarray | None
+
+
+@cache
+def _reference_of(case: str) -> Reference:
+    facts = json.loads((REFERENCE / "families.json").read_text())[case]
+    arrays = np.load(REFERENCE / "families.npz")
+    weight = runpy.run_path(str(REFERENCE / "make_families.py"))["weight"]
+    weights = {name: weight(name, tuple(shape)) for name, shape in facts["shapes"].items()}
+    model = build_model(ModelConfig.from_hf(json.loads(facts["config"])), weights)
+    adapter = {name: weight(name, tuple(shape)) for name, shape in facts.get("adapter", {}).items()}
+    adapted = arrays[f"adapted_{case}"] if adapter else None
+    return Reference(facts, weights, model, arrays[f"ids_{case}"], arrays[f"logits_{case}"], adapter, adapted)
+
+
+@pytest.fixture(scope="session")
+def reference_of() -> Callable[[str], Reference]:
+    """Gives the reference of a case of make_families.py."""
+    return _reference_of
+
+
+@pytest.fixture(scope="session")
+def logits_of() -> Callable[[Decoder, np.ndarray], np.ndarray]:
+    """Gives logits (rows, length, vocabulary) of ids by the plain forward pass."""
+    return _logits_of
+
+
+def _logits_of(model: Decoder, ids: np.ndarray) -> np.ndarray:
+    """Logits (rows, length, vocabulary), by the plain forward pass."""
+    tokens = jnp.asarray(ids, jnp.int32)
+    positions = jnp.broadcast_to(jnp.arange(ids.shape[1], dtype=jnp.int32), ids.shape)
+    return np.asarray(model.logits(model.hidden(tokens, positions, jnp.ones_like(tokens)))).reshape(
+        *ids.shape, -1
+    )

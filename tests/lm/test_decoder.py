@@ -30,7 +30,7 @@ def reference() -> tuple[Decoder, np.ndarray, np.ndarray]:
         head_dim=8,
         max_positions=64,
         rope_theta=5000.0,
-        rms_norm_eps=1e-6,
+        norm_eps=1e-6,
         tie_word_embeddings=False,
     )
     return build_model(config, weights), stored["ids"], stored["logits"]

@@ -9,6 +9,7 @@ import pytest
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.gguf_import import import_gguf
 from tunix_rt.lm.hf_import import import_hf
+from tunix_rt.lm.tokenizer import Tokenizer
 from tunix_rt.lm.weights import weights_digest
 
 
@@ -24,7 +25,11 @@ def _gguf(path: Path, architecture: str) -> Path:
 
 @pytest.mark.parametrize(
     ("architecture", "field"),
-    [("gpt2", "general.architecture"), ("llama", "llama.attention.head_count")],
+    [
+        ("bert", "general.architecture"),
+        ("gpt2", "gpt2.embedding_length"),
+        ("llama", "llama.attention.head_count"),
+    ],
 )
 def test_an_unusable_gguf_names_its_field(tmp_path: Path, architecture: str, field: str) -> None:
     with pytest.raises(ModelError) as caught:
@@ -71,3 +76,16 @@ def test_a_used_directory_is_not_written_over(tiny_directory: Path, tmp_path: Pa
     with pytest.raises(FileExistsError):
         import_hf(tiny_directory, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_a_base_model_is_imported_with_a_template_of_its_own(tiny_directory: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_directory, tmp_path / "model")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["chat_template"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="give a template when the model is imported"):
+        import_hf(folder, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    template = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
+    import_hf(folder, tmp_path / "out", chat_template=template)
+    assert Tokenizer.load(tmp_path / "out").chat_text([{"role": "user", "content": "Hi"}], True) == "Hi\n"

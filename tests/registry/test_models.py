@@ -31,6 +31,29 @@ async def test_versions_are_numbered_and_described_by_their_files(registry):
     assert await registry.registry.GetModelVersion(request) == first
 
 
+async def test_a_gpt2_is_known_by_its_config_and_fused_tensors(registry):
+    settings = {
+        "model_type": "gpt2",
+        "vocab_size": 8,
+        "n_embd": 4,
+        "n_layer": 1,
+        "n_head": 2,
+        "n_positions": 16,
+    }
+    layer = {"ln_1": (4,), "ln_2": (4,), "attn.c_attn": (4, 12), "attn.c_proj": (4, 4)}
+    layer |= {"mlp.c_fc": (4, 16), "mlp.c_proj": (16, 4)}
+    shapes = {"wte.weight": (8, 4), "wpe.weight": (16, 4), "ln_f.weight": (4,), "ln_f.bias": (4,)}
+    for name, shape in layer.items():
+        shapes |= {f"h.0.{name}.weight": shape, f"h.0.{name}.bias": shape[-1:]}
+    weights = save({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+    files = {"config.json": json.dumps(settings).encode(), "model.safetensors": weights}
+    made = await create(registry, registry.model_files() | files)
+    assert (made.architecture, made.parameter_count) == ("GPT2LMHeadModel", 348)
+    files["config.json"] = json.dumps(settings | {"scale_attn_by_inverse_layer_idx": True}).encode()
+    failure = await registry.failure_of(create(registry, registry.model_files() | files))
+    assert (failure.reason, "scale_attn_by_inverse_layer_idx" in failure.message) == ("MODEL_INVALID", True)
+
+
 async def test_sharded_weights_are_read(registry):
     files = registry.model_files()
     tensors = load(files.pop("model.safetensors"))

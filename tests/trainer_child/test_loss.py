@@ -94,6 +94,23 @@ def test_frozen_head_has_no_gradient_and_hidden_the_same(problem):
     np.testing.assert_array_equal(frozen[0], trained[0])
 
 
+def test_a_soft_cap_bounds_the_logits_of_loss_and_gradient(problem):
+    """Against the same formula left to automatic differentiation."""
+
+    def plain(hidden, head):
+        logits = 3.0 * jnp.tanh(hidden @ head.T / 3.0)
+        losses = jax.nn.logsumexp(logits, axis=1) - logits[jnp.arange(POSITIONS), problem["targets"]]
+        return jnp.sum(losses * problem["weights"]) / jnp.sum(problem["weights"])
+
+    def capped(hidden, head):
+        return completion_loss(hidden, head, gathered_of(problem), train_head=True, softcap=3.0)[0]
+
+    wanted, made = (jax.value_and_grad(each, argnums=(0, 1)) for each in (plain, capped))
+    one, other = (each(problem["hidden"], problem["head"]) for each in (wanted, made))
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(right, left, rtol=1e-4, atol=1e-6)
+
+
 def test_no_weighted_position_gives_zero():
     gathered = gather_rows(np.zeros((2, 4), np.int32), np.zeros((2, 4), np.float32))
     sums = loss_of(jnp.ones((8, HIDDEN)), jnp.ones((VOCABULARY, HIDDEN)), gathered)

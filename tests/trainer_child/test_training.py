@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from tunix_rt.jobs.directory import read_json
 from tunix_rt.lm.errors import ModelError
+from tunix_rt.lm.tiny import make_tiny_model
 from tunix_rt.traces.trace import Trace
 from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.inputs import read_inputs
@@ -60,6 +61,38 @@ def test_adapters_alone_are_trained_and_then_merged(jobs, tiny_model):
             adapter[f"base_model.model.{name.removesuffix('.weight')}.lora_{part}.weight"] for part in "AB"
         )
         np.testing.assert_allclose(tuned[name] - base[name], 3 * b @ a, atol=1e-6)
+
+
+def test_gpt2_is_tuned_by_an_adapter_of_its_fused_projection(jobs, tmp_path):
+    base = tiny_of("gpt2", tmp_path)
+    directory = jobs.make({**SHORT, "steps": 8, "lora": {"rank": 2, "alpha": 6, "targets": []}}, base=base)
+    assert run(directory) == {"state": "succeeded"}
+    first, *_, last = losses_of(directory)
+    assert last < first
+    before, after = (load_file(each / "model.safetensors") for each in (base, directory.model))
+    adapter = load_file(directory.model / "adapter" / "adapter_model.safetensors")
+    name = "transformer.h.0.attn.c_attn"
+    a, b = (adapter[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
+    change = after[f"{name}.weight"] - before[f"{name}.weight"]
+    np.testing.assert_allclose(change.T, 3 * b @ a, atol=1e-6)
+
+
+def test_gemma2_is_tuned_whole_and_stays_a_gemma2(jobs, tmp_path):
+    directory = jobs.make({**SHORT, "steps": 8}, base=tiny_of("gemma2", tmp_path))
+    assert run(directory) == {"state": "succeeded"}
+    first, *_, last = losses_of(directory)
+    assert last < first
+    assert read_json(directory.model / "config.json")["architectures"] == ["Gemma2ForCausalLM"]
+
+
+def tiny_of(family, tmp_path):
+    texts = ["Calculate 3 + 4.", "3 + 4 = 7", "The answer is 7."] * 5
+    make_tiny_model(tmp_path / family, texts, hidden_size=32, num_layers=2, family=family)
+    return tmp_path / family
+
+
+def losses_of(directory):
+    return [json.loads(line)["values"]["train/loss"] for line in directory.metrics.read_text().splitlines()]
 
 
 def test_stop_before_the_first_step_saves_nothing(jobs):

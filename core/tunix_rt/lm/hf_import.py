@@ -1,4 +1,4 @@
-"""Import a Hugging Face directory of a Llama-type model."""
+"""Import a Hugging Face directory."""
 
 import hashlib
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.model_files import new_directory, read_json
 from tunix_rt.lm.provenance import PROVENANCE_FILE, Provenance, read_provenance, write_provenance
-from tunix_rt.lm.tokenizer import Tokenizer
+from tunix_rt.lm.tokenizer import CHAT_TEMPLATE, Tokenizer
 from tunix_rt.lm.weights import INDEX_FILE, check_directory, weight_files, weights_digest
 
 _SETTINGS = (
@@ -16,28 +16,32 @@ _SETTINGS = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
-    "chat_template.jinja",
+    CHAT_TEMPLATE,
     INDEX_FILE,
 )
 
 
-def import_hf(directory: Path | str, out_dir: Path | str) -> Provenance:
+def import_hf(directory: Path | str, out_dir: Path | str, *, chat_template: str = "") -> Provenance:
     """Check a model directory and copy what is needed of it to `out_dir`, a new directory.
 
     Config, tokenizer, chat template and the shape of every tensor are checked first, so that a model
-    that cannot be used is refused here; a provenance.json that came along is kept.
+    that cannot be used is refused here; a provenance.json that came along is kept. A `chat_template` takes
+    the place of the model's own: base models such as GPT-2 have none.
     """
     folder = Path(directory)
     config = check_directory(folder)
-    tokenizer = Tokenizer.load(folder)
-    if tokenizer.vocab_size > config.vocab_size:
-        problem = f"has {tokenizer.vocab_size} tokens, the model {config.vocab_size}."
-        raise ModelError("tokenizer.json", problem, remedy="Use the tokenizer that belongs to the weights.")
-    tokenizer.chat_text([{"role": "user", "content": "Hello"}], True)
     with new_directory(Path(out_dir)) as scratch:
         for name in _SETTINGS:
             if (folder / name).exists():
                 shutil.copyfile(folder / name, scratch / name)
+        if chat_template:
+            (scratch / CHAT_TEMPLATE).write_text(chat_template, encoding="utf-8")
+        tokenizer = Tokenizer.load(scratch)
+        if tokenizer.vocab_size > config.vocab_size:
+            problem = f"has {tokenizer.vocab_size} tokens, the model {config.vocab_size}."
+            remedy = "Use the tokenizer that belongs to the weights."
+            raise ModelError("tokenizer.json", problem, remedy=remedy)
+        tokenizer.chat_text([{"role": "user", "content": "Hello"}], True)
         for path in weight_files(folder):
             shutil.copyfile(path, scratch / path.name)
         provenance = _provenance(folder, scratch)

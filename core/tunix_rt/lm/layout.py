@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.errors import ModelError
+from tunix_rt.lm.tensor_names import own_tensors, tensors
 
 FLOAT_TYPES = frozenset({"F16", "BF16", "F32", "F64"})
 WeightType = Literal["float32", "int8"]
@@ -17,24 +18,7 @@ _OWN_CONFIG = "Use the config.json and the weights of one and the same model."
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor, in Hugging Face's names and order of axes."""
-    hidden, inner = config.hidden_size, config.intermediate_size
-    queries, shared = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, hidden)}
-    for index in range(config.num_layers):
-        prefix = f"model.layers.{index}"
-        shapes[f"{prefix}.input_layernorm.weight"] = (hidden,)
-        shapes[f"{prefix}.self_attn.q_proj.weight"] = (queries, hidden)
-        shapes[f"{prefix}.self_attn.k_proj.weight"] = (shared, hidden)
-        shapes[f"{prefix}.self_attn.v_proj.weight"] = (shared, hidden)
-        shapes[f"{prefix}.self_attn.o_proj.weight"] = (hidden, queries)
-        shapes[f"{prefix}.mlp.gate_proj.weight"] = (inner, hidden)
-        shapes[f"{prefix}.mlp.up_proj.weight"] = (inner, hidden)
-        shapes[f"{prefix}.mlp.down_proj.weight"] = (hidden, inner)
-        shapes[f"{prefix}.post_attention_layernorm.weight"] = (hidden,)
-    shapes["model.norm.weight"] = (hidden,)
-    if not config.tie_word_embeddings:
-        shapes["lm_head.weight"] = (config.vocab_size, hidden)
-    return shapes
+    return {tensor.name: tensor.shape for tensor in tensors(config)}
 
 
 def parameter_count(config: ModelConfig) -> int:
@@ -52,19 +36,17 @@ def weight_bytes(config: ModelConfig, weight_type: WeightType = "float32") -> in
     """The memory of the parameters as a decoder holds them: float32, or int8 matrices with float32 scales."""
     if weight_type == "float32":
         return 4 * parameter_count(config)
-    matrices = [shape for shape in tensor_shapes(config).values() if len(shape) == 2]
-    in_matrices = sum(outputs * inputs for outputs, inputs in matrices)
-    scales = sum(outputs for outputs, _ in matrices)
+    matrices = [tensor for tensor in tensors(config) if tensor.matrix]
+    in_matrices = sum(tensor.shape[0] * tensor.shape[1] for tensor in matrices)
+    scales = sum(tensor.outputs for tensor in matrices)
     return in_matrices + 4 * (scales + parameter_count(config) - in_matrices)
 
 
 def check_tensors(config: ModelConfig, found: Mapping[str, tuple[int, ...]], *, source: str) -> None:
     """Raise ModelError that names every missing, unknown and wrongly shaped tensor."""
-    expected = tensor_shapes(config)
-    ignored = {"lm_head.weight"} if config.tie_word_embeddings else set()
+    expected, found = tensor_shapes(config), own_tensors(config, found)
     missing = [name for name in expected if name not in found]
-    unknown = [name for name in found if name not in expected and name not in ignored]
-    unknown = [name for name in unknown if not name.endswith("rotary_emb.inv_freq")]
+    unknown = [name for name in found if name not in expected]
     misshapen = [name for name in expected if name in found and found[name] != expected[name]]
     problems = [f"missing: {', '.join(missing)}."] if missing else []
     problems += [f"unknown: {', '.join(unknown)}."] if unknown else []

@@ -1,28 +1,39 @@
-"""The decoder: a Llama-type transformer in Flax NNX, one set of arrays for each layer."""
+"""The decoder of all model families in Flax NNX, one set of arrays for each layer."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from tunix_rt.lm.attention import cached_attention, causal_attention
-from tunix_rt.lm.config import ModelConfig
+from tunix_rt.lm.attention import cached_attention, capped, causal_attention
+from tunix_rt.lm.config import Activation, ModelConfig, NormKind
 from tunix_rt.lm.dropout import drop
 from tunix_rt.lm.recomputation import WIDE_BYTES, keep, keep_wide, recomputed
 from tunix_rt.lm.rotary import rotary_table, rotate
+from tunix_rt.lm.tensor_names import has_bias, projection_shape
 from tunix_rt.lm.training_ops import linear, rms_norm, silu_gate
 
-Table = tuple[jax.Array, jax.Array]
 KeysValues = tuple[jax.Array, jax.Array]
+Turns = tuple[jax.Array, jax.Array]
+
+
+class Table(NamedTuple):
+    """The tokens' positions, and cosine and sine of their angles in layers without and with a window."""
+
+    positions: jax.Array
+    full: Turns | None
+    local: Turns | None
 
 
 class Projection(nnx.Module):
-    """A linear map without bias, to which `lora.add_lora` may add a low-rank term."""
+    """A linear map, to which `lora.add_lora` may add a low-rank term."""
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs | None) -> None:
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = False, rngs: nnx.Rngs | None) -> None:
         self.weight = nnx.Param(_normal(rngs, (outputs, inputs)))
+        zeros = nnx.Param(jnp.zeros((outputs,), jnp.float32)) if bias else None
+        self.bias: nnx.Param[jax.Array] | None = nnx.data(zeros)
         self.lora_a: nnx.Variable[jax.Array] | None = nnx.data(None)
         self.lora_b: nnx.Variable[jax.Array] | None = nnx.data(None)
         self.lora_keys: nnx.Variable[jax.Array] | None = nnx.data(None)
@@ -31,9 +42,11 @@ class Projection(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map x (rows, inputs) to (rows, outputs)."""
         y = self.product(x)
+        if self.bias is not None:
+            y = y + self.bias[...]
         if self.lora_a is not None and self.lora_b is not None:
             seen = x if self.lora_keys is None else drop(x, self.lora_keys[...], self.lora_dropout)
-            y = y + (seen @ self.lora_a[...]) @ self.lora_b[...] * self.lora_scale
+            y = y + (seen @ self.lora_a[...]) @ self.lora_b[...] * jnp.asarray(self.lora_scale, x.dtype)
         return y
 
     @property
@@ -48,33 +61,52 @@ class Projection(nnx.Module):
 
 
 class Norm(nnx.Module):
-    """Root-mean-square normalisation with a learned scale."""
+    """Normalisation with a learned scale: of the root mean square, or of mean and variance with a bias."""
 
-    def __init__(self, size: int, *, eps: float) -> None:
-        self.scale = nnx.Param(jnp.ones((size,), jnp.float32))
+    def __init__(self, size: int, *, eps: float, kind: NormKind = "rms") -> None:
+        start = jnp.zeros if kind == "rms_offset" else jnp.ones
+        self.scale = nnx.Param(start((size,), jnp.float32))
+        zeros = nnx.Param(jnp.zeros((size,), jnp.float32)) if kind == "layer" else None
+        self.bias: nnx.Param[jax.Array] | None = nnx.data(zeros)
         self.eps = eps
+        self.kind = kind
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalise the last axis of x, in float32; the type is kept."""
-        return rms_norm(x.astype(jnp.float32), self.scale[...], self.eps).astype(x.dtype)
+        wide, scale = x.astype(jnp.float32), self.scale[...].astype(jnp.float32)
+        if self.kind == "rms_offset":
+            scale = scale + jnp.float32(1)
+        if self.bias is None:
+            return rms_norm(wide, scale, self.eps).astype(x.dtype)
+        wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
+        return (rms_norm(wide, scale, self.eps) + self.bias[...].astype(jnp.float32)).astype(x.dtype)
 
 
 class Layer(nnx.Module):
     """Attention and feed-forward with residual connections, on activations of shape (rows, hidden)."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs | None) -> None:
-        hidden, inner = config.hidden_size, config.intermediate_size
-        queries, shared = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    def __init__(self, config: ModelConfig, index: int = 0, *, rngs: nnx.Rngs | None) -> None:
+        def norm(size: int, wanted: bool = True) -> Any:
+            return nnx.data(Norm(size, eps=config.norm_eps, kind=config.norm) if wanted else None)
+
+        def projection(short: str) -> Projection:
+            outputs, inputs = projection_shape(config, short)
+            return Projection(inputs, outputs, bias=has_bias(config, short), rngs=rngs)
+
+        hidden = config.hidden_size
         self.head_dim = config.head_dim
-        self.input_norm = Norm(hidden, eps=config.rms_norm_eps)
-        self.q = Projection(hidden, queries, rngs=rngs)
-        self.k = Projection(hidden, shared, rngs=rngs)
-        self.v = Projection(hidden, shared, rngs=rngs)
-        self.o = Projection(queries, hidden, rngs=rngs)
-        self.post_norm = Norm(hidden, eps=config.rms_norm_eps)
-        self.gate = Projection(hidden, inner, rngs=rngs)
-        self.up = Projection(hidden, inner, rngs=rngs)
-        self.down = Projection(inner, hidden, rngs=rngs)
+        self.activation: Activation = config.activation
+        self.scale, self.softcap = config.query_scale, config.attention_softcap
+        self.window = config.window(index)
+        self.input_norm: Norm = norm(hidden)
+        self.q, self.k, self.v, self.o = (projection(short) for short in ("q", "k", "v", "o"))
+        self.q_norm: Norm | None = norm(config.head_dim, config.qk_norm)
+        self.k_norm: Norm | None = norm(config.head_dim, config.qk_norm)
+        self.attended_norm: Norm | None = norm(hidden, config.post_norms)
+        self.post_norm: Norm = norm(hidden)
+        self.gate: Projection | None = nnx.data(projection("gate") if config.gated_mlp else None)
+        self.up, self.down = projection("up"), projection("down")
+        self.fed_norm: Norm | None = norm(hidden, config.post_norms)
 
     def project(
         self, x: jax.Array, table: Table, shape: tuple[int, ...]
@@ -82,26 +114,86 @@ class Layer(nnx.Module):
         """Rotated queries and keys, and values, each (*shape, heads, head_dim), of x (rows, hidden)."""
         normed = self.input_norm(x)
         q, k, v = (part(normed).reshape(*shape, -1, self.head_dim) for part in (self.q, self.k, self.v))
-        return rotate(q, table), rotate(k, table), v
+        q = q if self.q_norm is None else self.q_norm(q)
+        k = k if self.k_norm is None else self.k_norm(k)
+        turns = table.full if self.window is None or table.local is None else table.local
+        return (q, k, v) if turns is None else (rotate(q, turns), rotate(k, turns), v)
+
+    def attend(
+        self,
+        q: jax.Array,
+        k: jax.Array,
+        v: jax.Array,
+        *,
+        table: Table,
+        segments: jax.Array,
+        after: jax.Array | None,
+    ) -> jax.Array:
+        """What the tokens of whole sequences attend to, (B, T, heads, head_dim)."""
+        return causal_attention(
+            q,
+            k,
+            v,
+            segments=segments,
+            after=after,
+            scale=self.scale,
+            window=self.window,
+            softcap=self.softcap,
+            positions=None if self.window is None else table.positions,
+        )
+
+    def attend_cached(
+        self, q: jax.Array, keys: jax.Array, values: jax.Array, *, lengths: jax.Array
+    ) -> jax.Array:
+        """What one query a row attends to among the first `lengths` entries of its cache."""
+        return cached_attention(
+            q, keys, values, lengths=lengths, scale=self.scale, window=self.window, softcap=self.softcap
+        )
+
+    def attends_plainly(self, capacity: int) -> bool:
+        """Whether attention to a cache of so many places is that of a Llama."""
+        seen = self.window is None or self.window >= capacity
+        return seen and self.scale is None and self.softcap is None
 
     def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
         """Add the attention's result and the feed-forward to x (rows, hidden)."""
-        x = keep(x + self.o(attended.reshape(x.shape[0], -1)))
+        mixed = self.o(attended.reshape(x.shape[0], -1))
+        x = keep(x + (mixed if self.attended_norm is None else self.attended_norm(mixed)))
         normed = self.post_norm(x)
-        return x + self.down(silu_gate(keep_wide(self.gate(normed)), keep_wide(self.up(normed))))
+        if self.gate is None:
+            fed = self.down(_activated(keep_wide(self.up(normed)), self.activation))
+        else:
+            gate, up = keep_wide(self.gate(normed)), keep_wide(self.up(normed))
+            fed = self.down(_gated(gate, up, self.activation))
+        return x + (fed if self.fed_norm is None else self.fed_norm(fed))
+
+
+def _gated(gate: jax.Array, up: jax.Array, activation: Activation) -> jax.Array:
+    return silu_gate(gate, up) if activation == "silu" else _activated(gate, activation) * up
+
+
+def _activated(x: jax.Array, activation: Activation) -> jax.Array:
+    if activation == "silu":
+        return jax.nn.silu(x)
+    return jax.nn.gelu(x, approximate=activation == "gelu_tanh")
 
 
 class Decoder(nnx.Module):
-    """A causal language model; activations have the embedding's type, and parameters are made in float32.
+    """A causal language model; its parameters are made in float32, its activations have their type.
 
+    Norms, rotary positions, softmax and soft-caps are computed in float32 whatever that type is.
     Without `rngs` the matrices are shapes only, for weights to be filled in.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs | None) -> None:
         self.config = config
         self.embedding = nnx.Param(_normal(rngs, (config.vocab_size, config.hidden_size)))
-        self.layers = nnx.List([Layer(config, rngs=rngs) for _ in range(config.num_layers)])
-        self.norm = Norm(config.hidden_size, eps=config.rms_norm_eps)
+        places = None
+        if config.learned_positions:
+            places = nnx.Param(_normal(rngs, (config.max_positions, config.hidden_size)))
+        self.positions: nnx.Param[jax.Array] | None = nnx.data(places)
+        self.layers = nnx.List([Layer(config, index, rngs=rngs) for index in range(config.num_layers)])
+        self.norm = Norm(config.hidden_size, eps=config.norm_eps, kind=config.norm)
         tied = config.tie_word_embeddings
         head = None if tied else nnx.Param(_normal(rngs, (config.vocab_size, config.hidden_size)))
         self.head: nnx.Param[jax.Array] | None = nnx.data(head)
@@ -146,7 +238,7 @@ class Decoder(nnx.Module):
         cache = []
         for layer in self.layers:
             q, k, v = layer.project(x, table, tokens.shape)
-            x = layer.finish(x, causal_attention(q, k, v, segments=segments, after=after))
+            x = layer.finish(x, layer.attend(q, k, v, table=table, segments=segments, after=after))
             cache.append((k, v))
         return self.norm(x), cache
 
@@ -162,23 +254,23 @@ class Decoder(nnx.Module):
         grown = []
         for layer, stored in zip(self.layers, cache, strict=True):
             q, k, v = layer.project(x, table, tokens.shape)
-            mixed, stored = self.attend_cached(q, k, v, stored, lengths)
+            mixed, stored = self.attend_cached(layer, q, k, v, stored, lengths)
             x = layer.finish(x, mixed)
             grown.append(stored)
         return self.norm(x), grown
 
     def attend_cached(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, cache: KeysValues, lengths: jax.Array
+        self, layer: Layer, q: jax.Array, k: jax.Array, v: jax.Array, cache: KeysValues, lengths: jax.Array
     ) -> tuple[jax.Array, KeysValues]:
         """What one new token a row attends to, (B, heads, head_dim), and the cache with its k and v added."""
         keys, values = cache
         rows = jnp.arange(q.shape[0])
         keys = keys.at[rows, :, :, lengths].set(k, mode="drop", unique_indices=True)
         values = values.at[rows, :, lengths].set(v, mode="drop", unique_indices=True)
-        return cached_attention(q, keys, values, lengths=lengths + 1), (keys, values)
+        return layer.attend_cached(q, keys, values, lengths=lengths + 1), (keys, values)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
-        """The embeddings (tokens.size, hidden)."""
+        """The rows of the embedding (tokens.size, hidden)."""
         return jnp.take(self.embedding[...], tokens.reshape(-1), axis=0)
 
     def head_weight(self) -> jax.Array:
@@ -187,11 +279,19 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Scores (..., vocabulary) of states (..., hidden)."""
-        return hidden @ self.head_weight().T
+        return capped(hidden @ self.head_weight().T, self.config.logit_softcap)
 
     def _start(self, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, Table]:
-        table = rotary_table(positions, self.config.head_dim, theta=self.config.rope_theta)
-        return self.embed(tokens), table
+        config, x = self.config, self.embed(tokens)
+        if config.embedding_scale != 1:
+            x = x * jnp.asarray(config.embedding_scale, x.dtype)
+        if self.positions is not None:
+            x = x + jnp.take(self.positions[...], positions.reshape(-1), axis=0, mode="clip")
+            return x, Table(positions, None, None)
+        size, theta = config.head_dim, config.local_rope_theta
+        full = rotary_table(positions, size, theta=config.rope_theta, scaling=config.rope_scaling)
+        local = None if theta is None else rotary_table(positions, size, theta=theta)
+        return x, Table(positions, full, local)
 
 
 @partial(jax.jit, static_argnums=0)  # traced once for all layers of a structure
@@ -205,7 +305,7 @@ def _layer_states(
 ) -> jax.Array:
     layer = nnx.merge(graph, state)
     q, k, v = (keep(part) for part in layer.project(x, table, segments.shape))
-    return layer.finish(x, keep(causal_attention(q, k, v, segments=segments, after=after)))
+    return layer.finish(x, keep(layer.attend(q, k, v, table=table, segments=segments, after=after)))
 
 
 def _normal(rngs: nnx.Rngs | None, shape: tuple[int, int]) -> Any:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from tunix_rt.lm.attention import capped
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.kernels.attention import append_and_attend, fits
 from tunix_rt.lm.kernels.matmul import TILE, tiled_matmul
@@ -44,6 +45,7 @@ class TiledProjection(Projection):
 
     def __init__(self, projection: Projection, weight_type: WeightType) -> None:
         self.matrix = TiledMatrix(projection.weight[...], weight_type)
+        self.bias = nnx.data(projection.bias)
         self.lora_a, self.lora_b = nnx.data(projection.lora_a), nnx.data(projection.lora_b)
         self.lora_scale = projection.lora_scale
 
@@ -66,26 +68,28 @@ class TiledDecoder(Decoder):
     def __init__(self, model: Decoder, weight_type: WeightType = "float32") -> None:
         self.config = model.config
         self.layers = nnx.List([_tiled(layer, weight_type) for layer in model.layers])
-        self.norm = model.norm
+        self.norm, self.positions = model.norm, nnx.data(model.positions)
         self.table = TiledMatrix(model.embedding[...], weight_type)
         head = None if model.head is None else TiledMatrix(model.head[...], weight_type)
         self.output: TiledMatrix | None = nnx.data(head)
 
     def attend_cached(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, cache: KeysValues, lengths: jax.Array
+        self, layer: Layer, q: jax.Array, k: jax.Array, v: jax.Array, cache: KeysValues, lengths: jax.Array
     ) -> tuple[jax.Array, KeysValues]:
-        """As the base's, by the kernel where the shapes fit it."""
-        if not fits(self.config.head_dim, cache[0].shape[3]):
-            return super().attend_cached(q, k, v, cache, lengths)
+        """As the base's, by the kernel where the layer and the shapes fit it."""
+        capacity = cache[0].shape[3]
+        if not (layer.attends_plainly(capacity) and fits(self.config.head_dim, capacity)):
+            return super().attend_cached(layer, q, k, v, cache, lengths)
         return append_and_attend(q, k, v, cache, lengths)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
-        """The embeddings (tokens.size, hidden)."""
+        """The rows of the embedding (tokens.size, hidden)."""
         return self.table.rows(tokens)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Scores (rows, vocabulary) of states (rows, hidden)."""
-        return (self.table if self.output is None else self.output)(hidden)
+        scores = (self.table if self.output is None else self.output)(hidden)
+        return capped(scores, self.config.logit_softcap)
 
 
 def for_generation(model: Decoder, weight_type: WeightType = "float32") -> Decoder:
@@ -107,7 +111,9 @@ def for_generation(model: Decoder, weight_type: WeightType = "float32") -> Decod
 def _tiled(layer: Layer, weight_type: WeightType) -> Layer:
     """The layer with its matrices replaced."""
     for name in ("q", "k", "v", "o", "gate", "up", "down"):
-        setattr(layer, name, TiledProjection(getattr(layer, name), weight_type))
+        projection = getattr(layer, name)
+        if projection is not None:
+            setattr(layer, name, TiledProjection(projection, weight_type))
     return layer
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from flax import nnx
@@ -31,8 +32,9 @@ def make_tiny_model(
     hidden_size: int = 96,
     num_layers: int = 3,
     max_positions: int = 1024,
+    family: str = "llama",
 ) -> Provenance:
-    """Write a random Llama-type model in Hugging Face layout to a new directory.
+    """Write a random model of a family in Hugging Face layout to a new directory.
 
     Its byte-level BPE is trained on `texts` and spells every text; digits are tokens of their own.
     The same arguments give the same bytes.
@@ -45,12 +47,13 @@ def make_tiny_model(
             intermediate_size=hidden_size * 8 // 3,
             num_layers=num_layers,
             num_heads=hidden_size // 16,
-            num_kv_heads=hidden_size // 32,
             head_dim=16,
             max_positions=max_positions,
             bos_id=_BOS,
             eos_ids=(_EOS,),
             pad_id=_PAD,
+            family=family,
+            **{"num_kv_heads": hidden_size // 32, **_settings(family, hidden_size, num_layers)},
         )
         save_model(Decoder(config, rngs=nnx.Rngs(seed)), scratch)
         provenance = Provenance(
@@ -65,6 +68,44 @@ def make_tiny_model(
         )
         write_provenance(scratch, provenance)
     return provenance
+
+
+def _settings(family: str, hidden_size: int, num_layers: int) -> dict[str, Any]:
+    """What sets a family apart, as its published models have it; windows are narrow."""
+    narrow = tuple(32 if (index + 1) % 2 else None for index in range(num_layers))
+    gemma = {"norm": "rms_offset", "activation": "gelu_tanh", "embedding_scale": hidden_size**0.5}
+    biases = {"qkv_bias": True, "o_bias": True, "mlp_bias": True}
+    families: dict[str, dict[str, Any]] = {
+        "llama": {},
+        "mistral": {"windows": (32,) * num_layers},
+        "qwen2": {"qkv_bias": True},
+        "qwen3": {"qk_norm": True},
+        "gemma": gemma,
+        "gemma2": {
+            **gemma,
+            "post_norms": True,
+            "windows": narrow,
+            "attention_softcap": 50.0,
+            "logit_softcap": 30.0,
+        },
+        "gemma3_text": {
+            **gemma,
+            "post_norms": True,
+            "qk_norm": True,
+            "windows": narrow,
+            "rope_theta": 1e6,
+            "local_rope_theta": 1e4,
+        },
+        "gpt2": {
+            **biases,
+            "norm": "layer",
+            "activation": "gelu_tanh",
+            "gated_mlp": False,
+            "learned_positions": True,
+            "num_kv_heads": hidden_size // 16,
+        },
+    }
+    return families[family]
 
 
 def _write_tokenizer(directory: Path, texts: Iterable[str], *, vocab_size: int, max_positions: int) -> int:

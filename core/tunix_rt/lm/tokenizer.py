@@ -15,6 +15,7 @@ from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.model_files import read_json
 
 _QUESTION, _ANSWER = "1", "answer"  # a conversation to see how the template ends a turn
+CHAT_TEMPLATE = "chat_template.jinja"
 _COMPLETE = "Give a complete model directory in Hugging Face layout."
 
 
@@ -48,7 +49,7 @@ class Tokenizer:
         except Exception as error:  # tokenizers raises plain Exception
             raise ModelError("tokenizer.json", f"cannot be read ({error}).", remedy=_COMPLETE) from error
         settings = read_json(folder / "tokenizer_config.json")
-        template = folder / "chat_template.jinja"
+        template = folder / CHAT_TEMPLATE
         if template.exists():
             settings["chat_template"] = template.read_text(encoding="utf-8")
         return cls(backend, settings=settings, eos_ids=_stop_ids(folder, backend, settings))
@@ -106,7 +107,9 @@ class Tokenizer:
         """The text that `chat` encodes."""
         if self._template is None:
             raise ModelError(
-                "tokenizer_config.json: chat_template", "is missing.", remedy="Use an instruct model."
+                "tokenizer_config.json: chat_template",
+                "is missing.",
+                remedy="Use an instruct model, or give a template when the model is imported.",
             )
         special = {key: _content(value) for key, value in self._settings.items() if key.endswith("_token")}
         try:

@@ -1,7 +1,7 @@
 """Model directories in Hugging Face layout: config.json and safetensors."""
 
 import hashlib
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from flax import nnx
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.layout import check_tensors
-from tunix_rt.lm.lora import HF_MODULES, has_lora
+from tunix_rt.lm.lora import has_lora
 from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.model_files import (
     float_shapes,
@@ -22,6 +22,7 @@ from tunix_rt.lm.model_files import (
     write_json,
     write_tensor_file,
 )
+from tunix_rt.lm.tensor_names import own_tensors, tensors
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -44,10 +45,10 @@ def load_model(directory: Path | str) -> Decoder:
     """
     folder = Path(directory)
     config = check_directory(folder)
-    tensors: dict[str, np.ndarray] = {}
+    found: dict[str, np.ndarray] = {}
     for path in weight_files(folder):
-        tensors.update(read_tensor_file(path))
-    return build_model(config, tensors)
+        found.update(read_tensor_file(path))
+    return build_model(config, found)
 
 
 def check_directory(directory: Path | str) -> ModelConfig:
@@ -61,17 +62,20 @@ def check_directory(directory: Path | str) -> ModelConfig:
     return config
 
 
-def build_model(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> Decoder:
+def build_model(config: ModelConfig, found: Mapping[str, np.ndarray]) -> Decoder:
     """A decoder of tensors under Hugging Face names, of which every one must be there and fit."""
     model = Decoder(config, rngs=None)
     graph, state = nnx.split(model)
     flat = nnx.to_flat_state(state)
-    names: dict[tuple[Hashable, ...], str] = {path: name for name, path in _parameters(config)}
+    own = own_tensors(config, found)
+    places = {path: (tensor, index) for tensor in tensors(config) for index, path in enumerate(tensor.paths)}
 
     def filled(entry: tuple[Any, Any]) -> tuple[Any, Any]:
         path, variable = entry
-        tensor = tensors[names[tuple(path)]]
-        return path, variable.replace(jnp.asarray(np.ascontiguousarray(tensor, np.float32)))
+        tensor, index = places[tuple(path)]
+        values = own[tensor.name].T if tensor.transposed else own[tensor.name]
+        values = np.split(values, len(tensor.paths))[index] if len(tensor.paths) > 1 else values
+        return path, variable.replace(jnp.asarray(np.ascontiguousarray(values, np.float32)))
 
     with ThreadPoolExecutor() as pool:  # copying releases the interpreter's lock
         leaves = list(pool.map(filled, flat))
@@ -92,10 +96,12 @@ def save_model(model: Decoder, directory: Path | str) -> None:
 def export_tensors(model: Decoder) -> dict[str, np.ndarray]:
     """The model's parameters under Hugging Face names, float32."""
     flat = _flat_parameters(model)
-    tensors = {}
-    for name, path in _parameters(model.config):
-        tensors[name] = np.ascontiguousarray(flat[path][...])
-    return tensors
+    made = {}
+    for tensor in tensors(model.config):
+        parts = [np.asarray(flat[path][...]) for path in tensor.paths]
+        values = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        made[tensor.name] = np.ascontiguousarray(values.T if tensor.transposed else values)
+    return made
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -128,17 +134,3 @@ def weights_digest(directory: Path | str) -> str:
 
 def _flat_parameters(model: Decoder) -> dict[tuple[Hashable, ...], Any]:
     return {tuple(path): variable for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param))}
-
-
-def _parameters(config: ModelConfig) -> Iterator[tuple[str, tuple[Hashable, ...]]]:
-    """Hugging Face name and path in the model's state, in whose layout the two agree."""
-    yield "model.embed_tokens.weight", ("embedding",)
-    for index in range(config.num_layers):
-        prefix = f"model.layers.{index}"
-        yield f"{prefix}.input_layernorm.weight", ("layers", index, "input_norm", "scale")
-        for short, module in HF_MODULES.items():
-            yield f"{prefix}.{module}.weight", ("layers", index, short, "weight")
-        yield f"{prefix}.post_attention_layernorm.weight", ("layers", index, "post_norm", "scale")
-    yield "model.norm.weight", ("norm", "scale")
-    if not config.tie_word_embeddings:
-        yield "lm_head.weight", ("head",)

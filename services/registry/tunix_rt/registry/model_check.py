@@ -42,7 +42,7 @@ def check_model(files: Sequence[artifact_pb2.File], blobs: Blobs) -> ModelFacts:
     _json(blobs, by_path[TOKENIZER])
     shapes = _sharded_shapes(blobs, by_path) if weights == INDEX else _shapes(blobs, by_path[WEIGHTS])
     check_tensors(config, shapes, source=weights)
-    return ModelFacts("LlamaForCausalLM", parameter_count(config))
+    return ModelFacts(config.architecture, parameter_count(config))
 
 
 def _sharded_shapes(blobs: Blobs, by_path: Mapping[str, artifact_pb2.File]) -> dict[str, tuple[int, ...]]:

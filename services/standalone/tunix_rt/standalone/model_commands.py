@@ -43,10 +43,13 @@ def import_model(
         str, typer.Option("--base", help="The model version or run that a PEFT adapter is merged into.")
     ] = "",
     description: Annotated[str, typer.Option("--description")] = "",
+    chat_template: Annotated[
+        Path | None, typer.Option("--chat-template", help="A Jinja file, for models without a template.")
+    ] = None,
     gateway: GatewayOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Import a model, or an adapter merged into its base, as a model version."""
+    """Import a Llama, Mistral, Qwen, Gemma or GPT-2 model, or an adapter merged into its base."""
     parent = model_name(model_id, "id")
     with connect(gateway) as connection, tempfile.TemporaryDirectory(prefix="tunix-rt-import-") as scratch:
         directory = Path(scratch) / "model"
@@ -59,7 +62,7 @@ def import_model(
             if base:
                 provenance = prepare_adapter(source, base_directory, directory)
             else:
-                provenance = prepare_model(source, directory)
+                provenance = prepare_model(source, directory, chat_template)
         with byte_bar("Uploading", directory_bytes(directory), quiet=json) as advance:
             made = upload_model(
                 connection,

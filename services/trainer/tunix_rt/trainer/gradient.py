@@ -56,7 +56,13 @@ def loss_function(graph: Graph, forward: Forward) -> LossOf:
         remat = forward.remat and key is not None
         hidden = model.hidden(arrays["tokens"], arrays["positions"], arrays["segments"], remat=remat)
         wide = hidden.astype(jnp.float32)
-        sums = completion_loss(wide, head, arrays["gathered"], train_head=not forward.lora)
+        sums = completion_loss(
+            wide,
+            head,
+            arrays["gathered"],
+            train_head=not forward.lora,
+            softcap=model.config.logit_softcap,
+        )
         return sums.loss, sums
 
     return loss_of

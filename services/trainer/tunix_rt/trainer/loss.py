@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from tunix_rt.lm.attention import capped
 from tunix_rt.lm.training_ops import add_weight_gradient, input_gradient, linear, softmax_gradient
 
 CHUNK = 256
@@ -59,37 +60,46 @@ def gather_rows(targets: np.ndarray, weights: np.ndarray, *, total: float | None
     return Gathered(rows, chosen_targets, chosen_weights, chunks)
 
 
-def completion_loss(hidden: jax.Array, head: jax.Array, gathered: Gathered, *, train_head: bool) -> Sums:
+def completion_loss(
+    hidden: jax.Array,
+    head: jax.Array,
+    gathered: Gathered,
+    *,
+    train_head: bool,
+    softcap: float | None = None,
+) -> Sums:
     """Weighted sums over the gathered positions of their loss, their accuracy and their entropy.
 
     hidden (positions, H), head (V, H), both float32. Visits chunks of positions; where gradients of the loss
     are asked for, they are made in the same sweep, so that logits (chunk, V) exist one chunk at a time.
-    Without `train_head`, the head's gradient is zero and costs nothing.
+    Without `train_head`, the head's gradient is zero and costs nothing. `softcap` is the model's.
     """
-    return _sweep(hidden, head, gathered, train_head)
+    return _sweep(hidden, head, gathered, train_head, softcap)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _sweep(hidden: jax.Array, head: jax.Array, gathered: Gathered, train_head: bool) -> Sums:
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _sweep(
+    hidden: jax.Array, head: jax.Array, gathered: Gathered, train_head: bool, softcap: float | None
+) -> Sums:
     del train_head
 
     def visit(index: jax.Array, sums: Sums) -> Sums:
         states, targets, weights, _ = _chunk(hidden, gathered, index)
-        return _scores(linear(states, head), targets, weights, sums)[0]
+        return _scores(linear(states, head), targets, weights, sums, softcap)[0]
 
     sums: Sums = lax.fori_loop(0, gathered.chunks, visit, _nothing())
     return sums
 
 
 def _sweep_forward(
-    hidden: jax.Array, head: jax.Array, gathered: Gathered, train_head: bool
+    hidden: jax.Array, head: jax.Array, gathered: Gathered, train_head: bool, softcap: float | None
 ) -> tuple[Sums, tuple[jax.Array, jax.Array | None, jax.Array]]:
     def visit(
         index: jax.Array, carry: tuple[Sums, jax.Array, jax.Array]
     ) -> tuple[Sums, jax.Array, jax.Array]:
         sums, hidden_grad, head_grad = carry
         states, targets, weights, rows = _chunk(hidden, gathered, index)
-        sums, logits_grad = _scores(linear(states, head), targets, weights, sums)
+        sums, logits_grad = _scores(linear(states, head), targets, weights, sums, softcap)
         hidden_grad = hidden_grad.at[rows].set(input_gradient(logits_grad, head), mode="drop")
         if train_head:
             head_grad = add_weight_gradient(head_grad, logits_grad, states)
@@ -102,7 +112,10 @@ def _sweep_forward(
 
 
 def _sweep_backward(
-    _train_head: bool, saved: tuple[jax.Array, jax.Array | None, jax.Array], cotangents: Sums
+    _train_head: bool,
+    _softcap: float | None,
+    saved: tuple[jax.Array, jax.Array | None, jax.Array],
+    cotangents: Sums,
 ) -> tuple[jax.Array, jax.Array, None]:
     hidden_grad, head_grad, head = saved
     scale = cotangents.loss  # accuracy and entropy have no gradient
@@ -129,11 +142,16 @@ def _chunk(
     return jnp.take(hidden, rows, axis=0, mode="clip"), targets, weights, rows
 
 
-def _scores(logits: jax.Array, targets: jax.Array, weights: jax.Array, sums: Sums) -> tuple[Sums, jax.Array]:
-    """The sums with those of a chunk added, and the loss's gradient at logits (chunk, V)."""
+def _scores(
+    logits: jax.Array, targets: jax.Array, weights: jax.Array, sums: Sums, softcap: float | None
+) -> tuple[Sums, jax.Array]:
+    """The sums with those of a chunk added, and the gradient at logits (chunk, V), before their soft-cap."""
+    logits = capped(logits, softcap)
     facts, gradient = softmax_gradient(logits, targets, weights)
     own, total, mean, hit = facts.T
     loss = jnp.log(total) - own
     entropy = jnp.log(total) - mean / total
     added = (jnp.sum(weights * each) for each in (loss, hit, entropy))
+    if softcap is not None:
+        gradient = gradient * (1 - jnp.square(logits / softcap))  # of c tanh(x / c)
     return Sums(*(old + new for old, new in zip(sums, added, strict=True))), gradient
