@@ -10,6 +10,7 @@ from flax import nnx
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.model import Decoder, KeysValues
 from tunix_rt.lm.sampling import Draws, log_probabilities, penalise, pick_tokens
+from tunix_rt.lm.tiled import only_rows
 
 NO_TOKEN = -1
 
@@ -94,9 +95,14 @@ def prefill(
     batch: the program depends on the packed length alone.
     """
     model: Decoder = nnx.merge(graph, state)
-    hidden, fresh = model.hidden_and_cache(packed.tokens, packed.positions, packed.segments, packed.after)
+    length, most = packed.tokens.shape[1], packed.starts.shape[0]
+    with only_rows(jnp.sum(packed.segments > 0), jnp.arange(length)):
+        hidden, fresh = model.hidden_and_cache(
+            packed.tokens, packed.positions, packed.segments, packed.after
+        )
     ends = packed.starts + packed.lengths - packed.shared_lengths - 1
-    logits = model.logits(hidden[ends])
+    with only_rows(packed.number, jnp.arange(most)):
+        logits = model.logits(hidden[ends])
     prompts, vocabulary = logits.shape
     stands = jnp.zeros((2 * prompts + 1, vocabulary), bool).at[packed.segments[0], packed.tokens[0]].set(True)
     seen = stands[packed.own] | stands[packed.shared]
@@ -152,8 +158,9 @@ def decode_segment(
 
     def advance(carry: Carry) -> Carry:
         step, rows, made, values = carry
-        hidden, cache = model.next_hidden(rows.last, rows.lengths, rows.cache)
-        plain = model.logits(hidden)
+        with only_rows(jnp.sum(rows.active), jnp.argsort(~rows.active)):
+            hidden, cache = model.next_hidden(rows.last, rows.lengths, rows.cache)
+            plain = model.logits(hidden)
         logits = penalise(plain, rows.seen, rows.draws.repetition_penalty)
         tokens = pick_tokens(logits, rows.draws, rows.made)
         if values is not None:

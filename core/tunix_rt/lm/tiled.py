@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -11,6 +15,21 @@ from tunix_rt.lm.kernels.attention import append_and_attend, fits
 from tunix_rt.lm.kernels.matmul import TILE, tiled_matmul
 from tunix_rt.lm.layout import WeightType
 from tunix_rt.lm.model import Decoder, KeysValues, Layer, Projection
+
+_used: ContextVar[jax.Array | None] = ContextVar("used", default=None)
+
+
+@contextmanager
+def only_rows(count: jax.Array, order: jax.Array) -> Iterator[None]:
+    """Lets tiled decoders compute the first `count` rows of a list of all rows; their products of others are 0.
+
+    It holds for what is traced inside, which must have as many rows as `order`. Other decoders compute all.
+    """
+    token = _used.set(jnp.concatenate([count.reshape(1), order]).astype(jnp.int32))
+    try:
+        yield
+    finally:
+        _used.reset(token)
 
 
 class TiledMatrix(nnx.Module):
@@ -30,7 +49,7 @@ class TiledMatrix(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map x (rows, inputs) to (rows, outputs)."""
         scales = None if self.scales is None else self.scales[...]
-        return tiled_matmul(x, self.tiles[...], scales)[:, : self.outputs]
+        return tiled_matmul(x, self.tiles[...], scales, _used.get())[:, : self.outputs]
 
     def rows(self, outputs: jax.Array) -> jax.Array:
         """The rows (outputs.size, inputs) of the matrix for some outputs."""
@@ -77,7 +96,7 @@ class TiledDecoder(Decoder):
         """As the base's, by the kernel where the shapes fit it."""
         if not fits(self.config.head_dim, cache[0].shape[3]):
             return super().attend_cached(q, k, v, cache, lengths)
-        return append_and_attend(q, k, v, cache, lengths)
+        return append_and_attend(q, k, v, cache, lengths, _used.get())
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """The embeddings (tokens.size, hidden)."""

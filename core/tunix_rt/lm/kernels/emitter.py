@@ -82,9 +82,20 @@ class Emitter:
         kinds = ir.FunctionType(result, [each.type for each in arguments])
         return self.build.call(_Pointer(target, kinds), arguments)
 
+    def prefetch(self, base: Value, offset: Value | int) -> None:
+        """Asks for the line at an address to be brought into the second-level cache."""
+        kinds = [POINTER, I32, I32, I32]
+        function = self.declare("llvm.prefetch.p0", kinds, VOID)
+        read, keep, data = (ir.Constant(I32, number) for number in (0, 2, 1))
+        self.build.call(function, [self.address(base, offset), read, keep, data])
+
     def smaller(self, a: Value, b: Value) -> Value:
         """The smaller of two whole numbers."""
         return self.build.select(self.build.icmp_signed("<", a, b), a, b)
+
+    def larger(self, a: Value, b: Value) -> Value:
+        """The larger of two whole numbers."""
+        return self.build.select(self.build.icmp_signed(">", a, b), a, b)
 
     def loop(
         self,
