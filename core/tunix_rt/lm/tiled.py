@@ -12,6 +12,7 @@ from flax import nnx
 
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.kernels.attention import append_and_attend, fits
+from tunix_rt.lm.kernels.likeliest import likeliest
 from tunix_rt.lm.kernels.matmul import TILE, tiled_matmul
 from tunix_rt.lm.layout import WeightType
 from tunix_rt.lm.model import Decoder, KeysValues, Layer, Projection
@@ -105,6 +106,13 @@ class TiledDecoder(Decoder):
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Scores (rows, vocabulary) of states (rows, hidden)."""
         return (self.table if self.output is None else self.output)(hidden)
+
+
+def likeliest_tokens(logits: jax.Array) -> jax.Array:
+    """The first token with the highest logit, (rows,) int32; logits (rows, vocabulary)."""
+    if jax.default_backend() == "cpu" and logits.shape[1] >= TILE:
+        return likeliest(logits, _used.get())
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
 def for_generation(model: Decoder, weight_type: WeightType = "float32") -> Decoder:

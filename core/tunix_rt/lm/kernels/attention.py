@@ -172,7 +172,7 @@ def _attend(
         highest, totals, sums = carried[:group], carried[group : 2 * group], carried[2 * group :]
         weights: list[Value] = []
         for index in range(group):
-            top = _reduce(emit, "fmax", scores[index])
+            top = emit.reduce("fmax", scores[index])
             new = build.select(build.fcmp_ordered(">", top, highest[index]), top, highest[index])
             shrink = _exp(emit, emit.splat(build.fsub(highest[index], new)))
             weights.append(_exp(emit, build.fsub(scores[index], emit.splat(new))))
@@ -199,7 +199,7 @@ def _attend(
     ended = emit.loop(even, seen, LANES, begun, block)
     mixed = []
     for index in range(group):
-        total = emit.splat(_reduce(emit, "fadd", ended[group + index]))
+        total = emit.splat(emit.reduce("fadd", ended[group + index]))
         first = 2 * group + index * parts
         mixed += [build.fdiv(each, total) for each in ended[first : first + parts]]
     return mixed
@@ -263,12 +263,3 @@ def _exp(emit: Emitter, x: Value) -> Value:
     exponent = build.shl(build.add(whole_part, vector(I32)([127] * LANES)), vector(I32)([23] * LANES))
     power = build.bitcast(exponent, vector(F32))
     return build.select(tiny, all_lanes(0.0), build.fmul(value, power))
-
-
-def _reduce(emit: Emitter, kind: str, x: Value) -> Value:
-    """The sum or the maximum of 16 numbers."""
-    name = f"llvm.vector.reduce.{kind}.v{LANES}f32"
-    if kind == "fmax":
-        return emit.build.call(emit.declare(name, [vector(F32)], F32), [x])
-    declared = emit.declare(name, [F32, vector(F32)], F32)
-    return emit.build.call(declared, [ir.Constant(F32, 0.0), x], fastmath=("reassoc",))

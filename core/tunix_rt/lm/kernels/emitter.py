@@ -77,6 +77,15 @@ class Emitter:
         name = f"llvm.fma.v{LANES}f32" if isinstance(kind, ir.VectorType) else "llvm.fma.f32"
         return self.build.call(self.declare(name, [kind] * 3, kind), [a, b, c])
 
+    def reduce(self, kind: str, values: Value) -> Value:
+        """The sum (`fadd`), the maximum (`fmax`) or the whole minimum (`smin`) of LANES numbers."""
+        element = values.type.element
+        name = f"llvm.vector.reduce.{kind}.v{LANES}{'i32' if element is I32 else 'f32'}"
+        if kind != "fadd":
+            return self.build.call(self.declare(name, [values.type], element), [values])
+        declared = self.declare(name, [F32, values.type], F32)
+        return self.build.call(declared, [ir.Constant(F32, 0.0), values], fastmath=("reassoc",))
+
     def call_pointer(self, target: Value, arguments: Sequence[Value], result: Value) -> Value:
         """Calls the function at an address."""
         kinds = ir.FunctionType(result, [each.type for each in arguments])
