@@ -97,9 +97,7 @@ def prefill(
     model: Decoder = nnx.merge(graph, state)
     length, most = packed.tokens.shape[1], packed.starts.shape[0]
     with only_rows(jnp.sum(packed.segments > 0), jnp.arange(length)):
-        hidden, fresh = model.hidden_and_cache(
-            packed.tokens, packed.positions, packed.segments, packed.after
-        )
+        hidden, fresh = model.hidden_and_cache(packed.tokens, packed.positions, packed.segments, packed.after)
     ends = packed.starts + packed.lengths - packed.shared_lengths - 1
     with only_rows(packed.number, jnp.arange(most)):
         logits = model.logits(hidden[ends])

@@ -22,7 +22,7 @@ _used: ContextVar[jax.Array | None] = ContextVar("used", default=None)
 
 @contextmanager
 def only_rows(count: jax.Array, order: jax.Array) -> Iterator[None]:
-    """Lets tiled decoders compute the first `count` rows of a list of all rows; their products of others are 0.
+    """Lets tiled decoders compute the first `count` rows of a list of all rows; other rows' products are 0.
 
     It holds for what is traced inside, which must have as many rows as `order`. Other decoders compute all.
     """

@@ -71,7 +71,7 @@ def _kernel(group: int, head_dim: int) -> Kernel:
 def _body(emit: Emitter, chunk: Value, following: Value, work: Work, *, group: int, head_dim: int) -> None:
     """One kv head of one row, with the query heads that share it."""
     build = emit.build
-    rows, kv_heads, _, used = work.sizes
+    _, kv_heads, _, used = work.sizes
     own, following = (_head_of(emit, work, each) for each in (chunk, following))
     counts = build.icmp_signed("<", chunk, build.mul(used, kv_heads))
     emit.when(counts, lambda: _one_head(emit, own, following, work, group, head_dim))
@@ -82,7 +82,9 @@ def _head_of(emit: Emitter, work: Work, chunk: Value) -> Value:
     """A row's index times the number of kv heads, and the head's: chunks go by the list of rows."""
     build, kv_heads = emit.build, work.sizes[1]
     place = build.sdiv(chunk, kv_heads)
-    row = build.sext(emit.load(work.operands[4], build.mul(build.add(place, whole(1)), whole(4)), I32), place.type)
+    row = build.sext(
+        emit.load(work.operands[4], build.mul(build.add(place, whole(1)), whole(4)), I32), place.type
+    )
     return build.add(build.mul(row, kv_heads), build.srem(chunk, kv_heads))
 
 
@@ -148,8 +150,8 @@ def _attend(
 ) -> list[Value]:
     """The weighted values of each query head: group times head_dim / 16 vectors.
 
-    `extent` is the number of places seen, the bytes from one number of a key to the next, and the bytes to the
-    cache that is read next, of which as much is brought nearer.
+    `extent` is the number of places seen, the bytes from one number of a key to the next, and the bytes to
+    the cache that is read next, of which as much is brought nearer.
     """
     build = emit.build
     parts = head_dim // LANES

@@ -38,11 +38,11 @@ class Work(NamedTuple):
 class Kernel(NamedTuple):
     """A kernel of `operands` buffers that writes its first result; any other is an operand changed in place.
 
-    `sizes` are (operand, axis) pairs that are read when it is called, and after them comes the first number of
-    the int32 operand `counted`. `chunks(emitter, sizes, threads)` gives the number of independent pieces and
-    `body(emitter, chunk, following, work)` the code of one, with the piece that its thread does next, to
-    be prefetched; that is `chunk` itself where there is none. `small(emitter, sizes)` holds where the calling
-    thread does all of it sooner than others would wake up.
+    `sizes` are (operand, axis) pairs that are read when it is called; the first number of the int32 operand
+    `counted` comes after them. `chunks(emitter, sizes, threads)` gives the number of independent pieces and
+    `body(emitter, chunk, following, work)` the code of one; `following` is the piece that its thread does
+    next, to be prefetched, or `chunk` itself where there is none. `small(emitter, sizes)` holds where the
+    calling thread does all of it sooner than others would wake up.
     """
 
     name: str

@@ -67,7 +67,7 @@ _KERNEL = Kernel(
     operands=2,
     sizes=((0, 0), (0, 1)),  # rows, numbers in each; the used rows come after them
     counted=1,
-    chunks=lambda emit, sizes, _: sizes[0],
+    chunks=lambda _emit, sizes, _threads: sizes[0],
     body=_body,
     small=lambda emit, sizes: emit.build.icmp_signed("<", emit.build.mul(sizes[1], sizes[2]), whole(_SMALL)),
 )

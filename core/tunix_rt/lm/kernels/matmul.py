@@ -17,7 +17,10 @@ from tunix_rt.lm.kernels.emitter import F32, I8, I32, LANES, Emitter, Value, vec
 
 TILE = LANES
 _MOST_ROWS = 12  # that are held in registers together, with two tiles
-_FEW_ROWS = 4  # up to so many have four tiles, so that enough sums are under way at once
+_FEW_ROWS = (
+    8  # up to so many are one block, and chunks have four tiles: enough of memory is under way at once
+)
+_SUMS = 24  # that registers hold
 _SIZES = ((0, 0), (0, 1), (1, 0))  # all rows, inputs, tiles; the used rows come after them
 _SMALL = 1 << 17  # multiplications that one thread does sooner than two
 
@@ -70,14 +73,29 @@ def _body(emit: Emitter, chunk: Value, following: Value, work: Work, *, weight: 
     def block(index: Value, _: list[Value]) -> None:
         start = build.add(build.mul(index, least), emit.smaller(index, larger))
         size = build.add(least, build.zext(build.icmp_signed("<", index, larger), index.type))
-        for number in range(1, _MOST_ROWS + 1):
-            tiles = 4 if number <= _FEW_ROWS else 2
+        for number in range(_MOST_ROWS // 2, _MOST_ROWS + 1):
+            ahead = (following, index, blocks)
             emit.when(
                 build.icmp_signed("==", size, whole(number)),
-                partial(_block, emit, work, (start, chunk), (following, index, blocks), number, tiles, weight),
+                partial(_block, emit, work, start, build.mul(chunk, whole(2)), number, 2, weight, ahead),
             )
 
-    emit.loop(whole(0), blocks, 1, [], block)
+    def many() -> None:
+        emit.loop(whole(0), blocks, 1, [], block)
+
+    def few() -> None:
+        for number in range(1, _FEW_ROWS + 1):
+            emit.when(build.icmp_signed("==", used, whole(number)), partial(few_rows, number))
+
+    def few_rows(number: int) -> None:
+        tiles = 4 if 4 * number <= _SUMS else 2
+        for offset in range(0, 4, tiles):
+            first = build.add(build.mul(chunk, whole(4)), whole(offset))
+            _block(emit, work, whole(0), first, number, tiles, weight)
+
+    is_few = build.icmp_signed("<=", used, whole(_FEW_ROWS))
+    emit.when(is_few, few)
+    emit.when(build.not_(is_few), many)
     emit.loop(used, rows, 1, [], lambda index, _: _clear(emit, work, index, chunk))
 
 
@@ -85,10 +103,9 @@ def _ratio_up(emit: Emitter, value: Value, by: Value) -> Value:
     return emit.build.sdiv(emit.build.add(value, emit.build.sub(by, whole(1))), by)
 
 
-def _tiles_of(emit: Emitter, work: Work, chunk: Value, count: int) -> list[Value]:
-    """The numbers of a chunk's tiles; the last tile stands for those past the end."""
+def _tiles_from(emit: Emitter, work: Work, first: Value, count: int) -> list[Value]:
+    """The numbers of some tiles; the last tile stands for those past the end."""
     build, last = emit.build, emit.build.sub(work.sizes[2], whole(1))
-    first = build.mul(chunk, whole(count))
     return [emit.smaller(build.add(first, whole(index)), last) for index in range(count)]
 
 
@@ -115,38 +132,42 @@ def _clear(emit: Emitter, work: Work, index: Value, chunk: Value) -> None:
 def _block(
     emit: Emitter,
     work: Work,
-    at: tuple[Value, Value],
-    ahead: tuple[Value, Value, Value],
+    start: Value,
+    first: Value,
     rows: int,
     tiles: int,
     weight: Value,
+    ahead: tuple[Value, Value, Value] | None = None,
 ) -> None:
-    """The outputs of some tiles for some rows, held in registers while the inputs pass by.
+    """The outputs of tiles from `first` on for the rows from a place of their list on, held in registers.
 
-    `at` is the first row's place in the list of rows, and the chunk; `ahead` its thread's next chunk, the
-    number of the block, and that of all blocks, each of which brings a part of the next chunk nearer.
+    `ahead` is the thread's next chunk, the number of the block, and that of all blocks, each of which
+    brings a part of the next chunk nearer.
     """
     build = emit.build
-    start, chunk = at
     _, inputs, all_tiles, _ = work.sizes
     x, matrix = work.operands[:2]
     width = 1 if weight is I8 else 4
     row_bytes = build.mul(inputs, whole(4))
     tile_bytes = build.mul(inputs, whole(TILE * width))
     row_numbers = [_row(emit, work, build.add(start, whole(index))) for index in range(rows)]
-    tile_numbers = _tiles_of(emit, work, chunk, tiles)
+    tile_numbers = _tiles_from(emit, work, first, tiles)
     activations = [emit.address(x, build.mul(row, row_bytes)) for row in row_numbers]
     weights = [emit.address(matrix, build.mul(tile, tile_bytes)) for tile in tile_numbers]
-    following, number, blocks = ahead
-    pace = build.sdiv(whole(tiles * TILE * width), blocks)
-    pace = build.select(build.icmp_signed("==", blocks, whole(1)), whole(0), pace)
-    passed = build.mul(build.mul(number, inputs), pace)
-    distant = emit.address(matrix, build.add(build.mul(build.mul(following, whole(tiles)), tile_bytes), passed))
+    pace = distant = whole(0)
+    if ahead:
+        following, number, blocks = ahead
+        spread = build.sdiv(whole(tiles * TILE * width), blocks)
+        pace = build.select(build.icmp_signed("==", blocks, whole(1)), whole(0), spread)
+        passed = build.mul(build.mul(number, inputs), pace)
+        distant = emit.address(
+            matrix, build.add(build.mul(build.mul(following, whole(tiles)), tile_bytes), passed)
+        )
 
     def step(index: Value, sums: list[Value]) -> list[Value]:
         offset = build.mul(index, whole(TILE * width))
         loaded = [_floats(emit, each, offset, weight) for each in weights]
-        if rows > _FEW_ROWS:
+        if ahead:
             emit.prefetch(distant, build.mul(index, pace))
         place = build.mul(index, whole(4))
         new = []
