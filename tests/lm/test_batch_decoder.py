@@ -1,9 +1,11 @@
 import pytest
+from flax import nnx
 
 from tunix_rt.lm.decoding import BatchDecoder, Progress
 from tunix_rt.lm.generate import Generator
 from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.packing import Request
+from tunix_rt.lm.tiled import for_generation
 
 PROMPTS = ([3, 4, 5], [40, 41], [60, 7, 9, 11])
 NEW = 24
@@ -82,3 +84,12 @@ def test_a_cancelled_request_leaves_those_that_shared_its_prompt_alone(decoder, 
         (progress,) = decoder.step_segment()
         tokens += progress.tokens
     assert tuple(tokens) == expected[0]
+
+
+def test_rows_that_have_ended_leave_the_others_as_they_are_alone(lively_model) -> None:
+    requests = [Request([3 + number, 40], 3 + 5 * number) for number in range(8)]
+    tiled = for_generation(nnx.clone(lively_model))
+    together = dict(Generator(tiled, eos_ids=[], batch_sizes=(8,)).stream(requests))
+    alone = Generator(tiled, eos_ids=[], batch_sizes=(1,))
+    for number, request in enumerate(requests):
+        assert together[number] == next(alone.stream([request]))[1]

@@ -1,6 +1,7 @@
 """The CPU kernels against plain JAX, and their results' independence of company and threads."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 
 from tunix_rt.lm.attention import cached_attention
 from tunix_rt.lm.kernels.attention import append_and_attend
+from tunix_rt.lm.kernels.likeliest import likeliest
 from tunix_rt.lm.kernels.matmul import tiled_matmul
 
 INPUTS = 90
@@ -25,7 +27,12 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, 8, 12, 13, 32, 61])
+def used_rows(count: int, order: Sequence[int]) -> jax.Array:
+    """A number of rows and all rows, of which the first ones are used."""
+    return jnp.asarray([count, *order], jnp.int32)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, 8, 9, 12, 13, 32, 61])
 @pytest.mark.parametrize("outputs", [16, 48, 64, 592])
 def test_a_product_equals_the_plain_one(rows: int, outputs: int) -> None:
     x, matrix = numbers(rows, INPUTS), numbers(outputs, INPUTS, seed=1)
@@ -49,6 +56,41 @@ def test_a_rows_product_does_not_depend_on_its_batch(rows: int) -> None:
     together = np.asarray(tiled_matmul(x, matrix))
     for row in range(rows):
         np.testing.assert_array_equal(tiled_matmul(x[row : row + 1], matrix)[0], together[row])
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 8, 9, 13, 25, 29])
+@pytest.mark.parametrize("outputs", [48, 80])
+def test_only_used_rows_are_computed_and_they_are_as_ever(count: int, outputs: int) -> None:
+    x, matrix = jnp.asarray(numbers(29, INPUTS)), jnp.asarray(tiles_of(numbers(outputs, INPUTS, seed=1)))
+    order = np.random.default_rng(4).permutation(29)
+    made = np.asarray(tiled_matmul(x, matrix, used=used_rows(count, order)))
+    whole = np.asarray(tiled_matmul(x, matrix))
+    np.testing.assert_array_equal(made[order[:count]], whole[order[:count]])
+    np.testing.assert_array_equal(made[order[count:]], 0)
+
+
+def test_attention_leaves_rows_that_are_not_used_alone() -> None:
+    q, k = jnp.asarray(numbers(4, 2, 16)), jnp.asarray(numbers(4, 2, 16, seed=1))
+    cache = jnp.asarray(numbers(4, 2, 16, 64, seed=2)), jnp.asarray(numbers(4, 2, 64, 16, seed=3))
+    lengths, order = jnp.asarray([3, 40, 17, 63], jnp.int32), [2, 0, 3, 1]
+    whole, whole_cache = append_and_attend(q, k, k, cache, lengths)
+    made, made_cache = append_and_attend(q, k, k, cache, lengths, used_rows(2, order))
+    np.testing.assert_array_equal(made[jnp.asarray([2, 0])], whole[jnp.asarray([2, 0])])
+    np.testing.assert_array_equal(made[jnp.asarray([3, 1])], 0)
+    for part in range(2):
+        np.testing.assert_array_equal(made_cache[part][2], whole_cache[part][2])
+        np.testing.assert_array_equal(made_cache[part][1], cache[part][1])
+
+
+@pytest.mark.parametrize("width", [16, 17, 31, 300])
+def test_the_likeliest_is_the_first_of_the_highest(width: int) -> None:
+    scores = np.random.default_rng(5).integers(-3, 3, (9, width)).astype(np.float32)
+    np.testing.assert_array_equal(likeliest(jnp.asarray(scores)), scores.argmax(axis=1))
+
+
+def test_rows_that_are_not_used_have_no_likeliest_place() -> None:
+    scores = jnp.asarray(numbers(3, 64)).at[:, 9].set(8.0)
+    assert likeliest(scores, used_rows(1, [2, 0, 1])).tolist() == [0, 0, 9]
 
 
 def test_many_calls_at_once_end_and_agree() -> None:

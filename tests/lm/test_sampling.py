@@ -3,7 +3,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tunix_rt.lm.sampling import Draws, Sampling, drop_unlikely, penalise, pick_tokens, restrict
+from tunix_rt.lm.sampling import (
+    Draws,
+    Sampling,
+    choose_tokens,
+    drop_unlikely,
+    penalise,
+    pick_tokens,
+    restrict,
+)
 
 LOGITS = np.array([[2.0, 1.0, 0.0, -1.0, 3.0]], np.float32)
 pick = jax.jit(pick_tokens)
@@ -32,6 +40,18 @@ def _draws(
         min_p=jnp.full(rows, min_p),
         repetition_penalty=jnp.ones(rows),
     )
+
+
+def test_greedy_rows_take_the_likeliest_token_that_is_given() -> None:
+    given, seen = jnp.asarray([3], jnp.int32), jnp.zeros((1, 5), bool)
+    chosen = choose_tokens(jnp.asarray(LOGITS), given, seen, _draws(1, temperature=0.0), given)
+    assert chosen.tolist() == [3]
+
+
+def test_a_penalty_alone_changes_the_choice_of_a_greedy_row() -> None:
+    draws = _draws(1, temperature=0.0)._replace(repetition_penalty=jnp.full(1, 2.0))
+    seen, given = jnp.zeros((1, 5), bool).at[0, 4].set(True), jnp.asarray([4], jnp.int32)
+    assert choose_tokens(jnp.asarray(LOGITS), given, seen, draws, given).tolist() == [0]
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,8 @@ class BatchDecoder:
         *,
         eos_ids: Sequence[int],
         batch_sizes: Sequence[int] = BATCH_SIZES,
-        segment_steps: int = 16,
-        pack_tokens: int = 512,
+        segment_steps: int = 8,
+        pack_tokens: int = 256,
     ) -> None:
         self._config = model.config
         self._graph, self._state = nnx.split(model)

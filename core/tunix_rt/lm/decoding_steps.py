@@ -9,7 +9,8 @@ from flax import nnx
 
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.model import Decoder, KeysValues
-from tunix_rt.lm.sampling import Draws, log_probabilities, penalise, pick_tokens
+from tunix_rt.lm.sampling import Draws, choose_tokens, log_probabilities
+from tunix_rt.lm.tiled import likeliest_tokens, only_rows
 
 NO_TOKEN = -1
 
@@ -94,14 +95,17 @@ def prefill(
     batch: the program depends on the packed length alone.
     """
     model: Decoder = nnx.merge(graph, state)
-    hidden, fresh = model.hidden_and_cache(packed.tokens, packed.positions, packed.segments, packed.after)
+    length, most = packed.tokens.shape[1], packed.starts.shape[0]
+    with only_rows(jnp.sum(packed.segments > 0), jnp.arange(length)):
+        hidden, fresh = model.hidden_and_cache(packed.tokens, packed.positions, packed.segments, packed.after)
     ends = packed.starts + packed.lengths - packed.shared_lengths - 1
-    logits = model.logits(hidden[ends])
+    with only_rows(packed.number, jnp.arange(most)):
+        logits = model.logits(hidden[ends])
+        greedy = likeliest_tokens(logits)
     prompts, vocabulary = logits.shape
     stands = jnp.zeros((2 * prompts + 1, vocabulary), bool).at[packed.segments[0], packed.tokens[0]].set(True)
     seen = stands[packed.own] | stands[packed.shared]
-    penalised = penalise(logits, seen, packed.draws.repetition_penalty)
-    first = pick_tokens(penalised, packed.draws, jnp.zeros_like(packed.slots))
+    first = choose_tokens(logits, greedy, seen, packed.draws, jnp.zeros_like(packed.slots))
     values = log_probabilities(logits, first) if with_values else None
     return fresh, first, seen.at[jnp.arange(prompts), first].set(True), values
 
@@ -152,12 +156,13 @@ def decode_segment(
 
     def advance(carry: Carry) -> Carry:
         step, rows, made, values = carry
-        hidden, cache = model.next_hidden(rows.last, rows.lengths, rows.cache)
-        plain = model.logits(hidden)
-        logits = penalise(plain, rows.seen, rows.draws.repetition_penalty)
-        tokens = pick_tokens(logits, rows.draws, rows.made)
+        with only_rows(jnp.sum(rows.active), jnp.argsort(~rows.active)):
+            hidden, cache = model.next_hidden(rows.last, rows.lengths, rows.cache)
+            logits = model.logits(hidden)
+            greedy = likeliest_tokens(logits)
+        tokens = choose_tokens(logits, greedy, rows.seen, rows.draws, rows.made)
         if values is not None:
-            new = log_probabilities(plain, tokens)[:, None]
+            new = log_probabilities(logits, tokens)[:, None]
             values = jax.lax.dynamic_update_slice(values, new, (0, step))
         every, nowhere = jnp.arange(tokens.shape[0]), jnp.int32(logits.shape[1])
         seen = rows.seen.at[every, jnp.where(rows.active, tokens, nowhere)].set(True, mode="drop")

@@ -68,6 +68,22 @@ def penalise(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Arra
     return penalised
 
 
+def choose_tokens(
+    logits: jax.Array, greedy: jax.Array, seen: jax.Array, draws: Draws, places: jax.Array
+) -> jax.Array:
+    """The next token of each row by all of its settings, int32; the others as `penalise` and `pick_tokens`.
+
+    `greedy` (rows,) is the likeliest token of each row, which is all that greedy rows need.
+    """
+
+    def by_settings() -> jax.Array:
+        return pick_tokens(penalise(logits, seen, draws.repetition_penalty), draws, places)
+
+    special = jnp.any((draws.repetition_penalty != 1) | (draws.temperature > 0))
+    chosen: jax.Array = jax.lax.cond(special, by_settings, lambda: greedy)
+    return chosen
+
+
 def pick_tokens(logits: jax.Array, draws: Draws, places: jax.Array) -> jax.Array:
     """The next token of each row, int32; logits (rows, vocabulary), places (rows,) count from 0."""
     greedy = jnp.argmax(logits, axis=-1).astype(jnp.int32)

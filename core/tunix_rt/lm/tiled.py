@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -9,9 +13,25 @@ from flax import nnx
 from tunix_rt.lm.attention import capped
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.lm.kernels.attention import append_and_attend, fits
+from tunix_rt.lm.kernels.likeliest import likeliest
 from tunix_rt.lm.kernels.matmul import TILE, tiled_matmul
 from tunix_rt.lm.layout import WeightType
 from tunix_rt.lm.model import Decoder, KeysValues, Layer, Projection
+
+_used: ContextVar[jax.Array | None] = ContextVar("used", default=None)
+
+
+@contextmanager
+def only_rows(count: jax.Array, order: jax.Array) -> Iterator[None]:
+    """Lets tiled decoders compute the first `count` rows of a list of all rows; other rows' products are 0.
+
+    It holds for what is traced inside, which must have as many rows as `order`. Other decoders compute all.
+    """
+    token = _used.set(jnp.concatenate([count.reshape(1), order]).astype(jnp.int32))
+    try:
+        yield
+    finally:
+        _used.reset(token)
 
 
 class TiledMatrix(nnx.Module):
@@ -31,7 +51,7 @@ class TiledMatrix(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map x (rows, inputs) to (rows, outputs)."""
         scales = None if self.scales is None else self.scales[...]
-        return tiled_matmul(x, self.tiles[...], scales)[:, : self.outputs]
+        return tiled_matmul(x, self.tiles[...], scales, _used.get())[:, : self.outputs]
 
     def rows(self, outputs: jax.Array) -> jax.Array:
         """The rows (outputs.size, inputs) of the matrix for some outputs."""
@@ -80,7 +100,7 @@ class TiledDecoder(Decoder):
         capacity = cache[0].shape[3]
         if not (layer.attends_plainly(capacity) and fits(self.config.head_dim, capacity)):
             return super().attend_cached(layer, q, k, v, cache, lengths)
-        return append_and_attend(q, k, v, cache, lengths)
+        return append_and_attend(q, k, v, cache, lengths, _used.get())
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """The rows of the embedding (tokens.size, hidden)."""
@@ -90,6 +110,13 @@ class TiledDecoder(Decoder):
         """Scores (rows, vocabulary) of states (rows, hidden)."""
         scores = (self.table if self.output is None else self.output)(hidden)
         return capped(scores, self.config.logit_softcap)
+
+
+def likeliest_tokens(logits: jax.Array) -> jax.Array:
+    """The first token with the highest logit, (rows,) int32; logits (rows, vocabulary)."""
+    if jax.default_backend() == "cpu" and logits.shape[1] >= TILE:
+        return likeliest(logits, _used.get())
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
 def for_generation(model: Decoder, weight_type: WeightType = "float32") -> Decoder:

@@ -11,6 +11,7 @@ from llvmlite import ir
 
 from tunix_rt.lm.kernels.custom_call import Kernel, Work, register
 from tunix_rt.lm.kernels.emitter import F32, I32, LANES, Emitter, Value, vector, whole
+from tunix_rt.lm.kernels.matmul import every_row
 
 _NEVER = -1e30  # the score of a place that is not seen
 _LOWEST = -87.0  # exp of less is no normal float32
@@ -26,14 +27,20 @@ def fits(head_dim: int, capacity: int) -> bool:
 
 
 def append_and_attend(
-    q: jax.Array, k: jax.Array, v: jax.Array, cache: Cache, lengths: jax.Array
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    cache: Cache,
+    lengths: jax.Array,
+    used: jax.Array | None = None,
 ) -> tuple[jax.Array, Cache]:
     """Write a token's k and v at place `lengths` of each row and attend to the places up to it.
 
     q (B, heads, D), k and v (B, kv_heads, D), keys (B, kv_heads, D, S), values (B, kv_heads, S, D),
     lengths (B,) int32; returns (B, heads, D) and the cache, which is changed in place where XLA may. A
     token whose place is S or more is not written. Softmax is computed as the places pass by (Milakov and
-    Gimelshein 2018), 16 at a time, so the cost follows the lengths and not S.
+    Gimelshein 2018), 16 at a time, so the cost follows the lengths and not S. Only rows that are `used`
+    (see `tiled_matmul`) attend and are written to; the result for the others is 0.
     """
     keys, values = cache
     _, heads, head_dim = q.shape
@@ -42,8 +49,9 @@ def append_and_attend(
         jax.ShapeDtypeStruct(each.shape, jnp.float32)  # type: ignore[no-untyped-call]
         for each in (q, keys, values)
     ]
-    call = jax.ffi.ffi_call(name, shapes, input_output_aliases={4: 1, 5: 2})
-    mixed, keys, values = call(q, k, v, lengths.astype(jnp.int32), keys, values)
+    call = jax.ffi.ffi_call(name, shapes, input_output_aliases={5: 1, 6: 2})
+    rows = every_row(q.shape[0]) if used is None else used
+    mixed, keys, values = call(q, k, v, lengths.astype(jnp.int32), rows, keys, values)
     return mixed, (keys, values)
 
 
@@ -51,24 +59,51 @@ def append_and_attend(
 def _kernel(group: int, head_dim: int) -> Kernel:
     return Kernel(
         f"tunix_rt_append_and_attend_{group}_{head_dim}",
-        operands=6,
-        sizes=((1, 0), (1, 1), (4, 3)),  # rows, kv heads, capacity
+        operands=7,
+        sizes=((1, 0), (1, 1), (5, 3)),  # rows, kv heads, capacity; the used rows come after them
+        counted=4,
         chunks=lambda emit, sizes, _: emit.build.mul(sizes[0], sizes[1]),
         body=partial(_body, group=group, head_dim=head_dim),
-        small=lambda emit, sizes: emit.build.icmp_signed("<", sizes[0], whole(2)),
+        small=lambda emit, sizes: emit.build.icmp_signed("<", sizes[3], whole(2)),
     )
 
 
-def _body(emit: Emitter, chunk: Value, work: Work, *, group: int, head_dim: int) -> None:
+def _body(emit: Emitter, chunk: Value, following: Value, work: Work, *, group: int, head_dim: int) -> None:
     """One kv head of one row, with the query heads that share it."""
     build = emit.build
-    q, k, v, lengths, keys, values = work.operands
-    _, kv_heads, capacity = work.sizes
-    row = build.sdiv(chunk, kv_heads)
+    _, kv_heads, _, used = work.sizes
+    own, following = (_head_of(emit, work, each) for each in (chunk, following))
+    counts = build.icmp_signed("<", chunk, build.mul(used, kv_heads))
+    emit.when(counts, lambda: _one_head(emit, own, following, work, group, head_dim))
+    emit.when(build.not_(counts), lambda: _clear(emit, work.results[0], own, group * head_dim))
+
+
+def _head_of(emit: Emitter, work: Work, chunk: Value) -> Value:
+    """A row's index times the number of kv heads, and the head's: chunks go by the list of rows."""
+    build, kv_heads = emit.build, work.sizes[1]
+    place = build.sdiv(chunk, kv_heads)
+    row = build.sext(
+        emit.load(work.operands[4], build.mul(build.add(place, whole(1)), whole(4)), I32), place.type
+    )
+    return build.add(build.mul(row, kv_heads), build.srem(chunk, kv_heads))
+
+
+def _clear(emit: Emitter, target: Value, head: Value, size: int) -> None:
+    start = emit.address(target, emit.build.mul(head, whole(4 * size)))
+    for offset in range(0, 4 * size, 4 * LANES):
+        emit.store(vector(F32)([0.0] * LANES), start, offset, align=4)
+
+
+def _one_head(emit: Emitter, own: Value, following: Value, work: Work, group: int, head_dim: int) -> None:
+    build = emit.build
+    q, k, v, lengths, _, keys, values = work.operands
+    _, kv_heads, capacity, _ = work.sizes
+    row = build.sdiv(own, kv_heads)
     filled = build.sext(emit.load(lengths, build.mul(row, whole(4)), I32), whole(0).type)
-    head = build.mul(chunk, whole(4 * head_dim))
-    own = build.mul(build.mul(chunk, capacity), whole(4 * head_dim))
-    keys, values = (emit.address(each, own) for each in (keys, values))
+    head = build.mul(own, whole(4 * head_dim))
+    ahead = build.mul(build.mul(build.sub(following, own), capacity), whole(4 * head_dim))
+    start = build.mul(build.mul(own, capacity), whole(4 * head_dim))
+    keys, values = (emit.address(each, start) for each in (keys, values))
     stride = build.mul(capacity, whole(4))
     new_keys, new_values = (emit.address(each, head) for each in (k, v))
     emit.when(
@@ -77,7 +112,7 @@ def _body(emit: Emitter, chunk: Value, work: Work, *, group: int, head_dim: int)
     )
     queries = emit.address(q, build.mul(head, whole(group)))
     seen = emit.smaller(build.add(filled, whole(1)), capacity)
-    mixed = _attend(emit, queries, (keys, values), (seen, stride), group, head_dim)
+    mixed = _attend(emit, queries, (keys, values), (seen, stride, ahead), group, head_dim)
     result = emit.address(work.results[0], build.mul(head, whole(group)))
     for index, part in enumerate(mixed):
         emit.store(part, result, 4 * LANES * index, align=4)
@@ -109,23 +144,37 @@ def _attend(
     emit: Emitter,
     queries: Value,
     cache: tuple[Value, Value],
-    extent: tuple[Value, Value],
+    extent: tuple[Value, Value, Value],
     group: int,
     head_dim: int,
 ) -> list[Value]:
-    """The weighted values of each query head: group times head_dim / 16 vectors."""
+    """The weighted values of each query head: group times head_dim / 16 vectors.
+
+    `extent` is the number of places seen, the bytes from one number of a key to the next, and the bytes to
+    the cache that is read next, of which as much is brought nearer.
+    """
     build = emit.build
     parts = head_dim // LANES
-    seen, _ = extent
+    seen, _, ahead = extent
     floats = vector(F32)
     zero, lowest = floats([0.0] * LANES), ir.Constant(F32, _NEVER)
 
     def block(start: Value, carried: list[Value]) -> list[Value]:
+        return mix(start, scores_of(start), carried)
+
+    def two_blocks(start: Value, carried: list[Value]) -> list[Value]:
+        second = build.add(start, whole(LANES))
+        scores = _scores(emit, queries, cache[0], [start, second], extent, group, head_dim)
+        return mix(second, scores[group:], mix(start, scores[:group], carried))
+
+    def scores_of(start: Value) -> list[Value]:
+        return _scores(emit, queries, cache[0], [start], extent, group, head_dim)
+
+    def mix(start: Value, scores: list[Value], carried: list[Value]) -> list[Value]:
         highest, totals, sums = carried[:group], carried[group : 2 * group], carried[2 * group :]
-        scores = _scores(emit, queries, cache[0], start, extent, group, head_dim)
         weights: list[Value] = []
         for index in range(group):
-            top = _reduce(emit, "fmax", scores[index])
+            top = emit.reduce("fmax", scores[index])
             new = build.select(build.fcmp_ordered(">", top, highest[index]), top, highest[index])
             shrink = _exp(emit, emit.splat(build.fsub(highest[index], new)))
             weights.append(_exp(emit, build.fsub(scores[index], emit.splat(new))))
@@ -135,10 +184,10 @@ def _attend(
                 sums[part] = build.fmul(sums[part], shrink)
         for lane in range(LANES):
             place = build.mul(build.add(start, whole(lane)), whole(4 * head_dim))
-            loaded = [
-                emit.load(cache[1], build.add(place, whole(4 * LANES * part)), floats, align=4)
-                for part in range(parts)
-            ]
+            offsets = [build.add(place, whole(4 * LANES * part)) for part in range(parts)]
+            loaded = [emit.load(cache[1], offset, floats, align=4) for offset in offsets]
+            for offset in offsets:
+                emit.prefetch(cache[1], build.add(offset, ahead))
             for index in range(group):
                 weight = emit.splat_lane(weights[index], lane)
                 for part in range(parts):
@@ -147,10 +196,12 @@ def _attend(
         return [*highest, *totals, *sums]
 
     begin = [lowest] * group + [zero] * (group + group * parts)
-    ended = emit.loop(whole(0), seen, LANES, begin, block)
+    even = build.and_(build.add(seen, whole(LANES - 1)), whole(-2 * LANES))
+    begun = emit.loop(whole(0), even, 2 * LANES, begin, two_blocks)
+    ended = emit.loop(even, seen, LANES, begun, block)
     mixed = []
     for index in range(group):
-        total = emit.splat(_reduce(emit, "fadd", ended[group + index]))
+        total = emit.splat(emit.reduce("fadd", ended[group + index]))
         first = 2 * group + index * parts
         mixed += [build.fdiv(each, total) for each in ended[first : first + parts]]
     return mixed
@@ -160,35 +211,39 @@ def _scores(
     emit: Emitter,
     queries: Value,
     keys: Value,
-    start: Value,
-    extent: tuple[Value, Value],
+    starts: list[Value],
+    extent: tuple[Value, Value, Value],
     group: int,
     head_dim: int,
 ) -> list[Value]:
-    """The scores of 16 places for each query head, _NEVER past the last place seen."""
+    """The scores of 16 places after each start for each query head, _NEVER past the last place seen."""
     build = emit.build
-    seen, stride = extent
-    column = emit.address(keys, build.mul(start, whole(4)))
+    seen, stride, ahead = extent
+    columns = [emit.address(keys, build.mul(start, whole(4))) for start in starts]
 
     def add(index: Value, sums: list[Value]) -> list[Value]:
-        loaded = emit.load(column, build.mul(index, stride), vector(F32), align=4)
+        offset = build.mul(index, stride)
+        loaded = [emit.load(column, offset, vector(F32), align=4) for column in columns]
+        for column in columns:
+            emit.prefetch(column, build.add(offset, ahead))
         place = build.mul(index, whole(4))
-        return [
-            emit.fma(
-                emit.splat(emit.load(queries, build.add(place, whole(4 * head_dim * head)), F32)),
-                loaded,
-                sums[head],
-            )
+        query = [
+            emit.splat(emit.load(queries, build.add(place, whole(4 * head_dim * head)), F32))
             for head in range(group)
         ]
+        pairs = [(value, key) for key in loaded for value in query]
+        return [emit.fma(*pair, total) for pair, total in zip(pairs, sums, strict=True)]
 
     zero = vector(F32)([0.0] * LANES)
-    sums = emit.loop(whole(0), whole(head_dim), 1, [zero] * group, add)
+    sums = emit.loop(whole(0), whole(head_dim), 1, [zero] * (group * len(starts)), add)
     lanes = vector(I32)(list(range(LANES)))
-    left = emit.splat(build.trunc(build.sub(seen, start), I32))
-    visible = build.icmp_signed("<", lanes, left)
     scale, never = (vector(F32)([value] * LANES) for value in (1 / math.sqrt(head_dim), _NEVER))
-    return [build.select(visible, build.fmul(each, scale), never) for each in sums]
+    scores = []
+    for at, total in enumerate(sums):
+        left = emit.splat(build.trunc(build.sub(seen, starts[at // group]), I32))
+        visible = build.icmp_signed("<", lanes, left)
+        scores.append(build.select(visible, build.fmul(total, scale), never))
+    return scores
 
 
 def _exp(emit: Emitter, x: Value) -> Value:
@@ -210,12 +265,3 @@ def _exp(emit: Emitter, x: Value) -> Value:
     exponent = build.shl(build.add(whole_part, vector(I32)([127] * LANES)), vector(I32)([23] * LANES))
     power = build.bitcast(exponent, vector(F32))
     return build.select(tiny, all_lanes(0.0), build.fmul(value, power))
-
-
-def _reduce(emit: Emitter, kind: str, x: Value) -> Value:
-    """The sum or the maximum of 16 numbers."""
-    name = f"llvm.vector.reduce.{kind}.v{LANES}f32"
-    if kind == "fmax":
-        return emit.build.call(emit.declare(name, [vector(F32)], F32), [x])
-    declared = emit.declare(name, [F32, vector(F32)], F32)
-    return emit.build.call(declared, [ir.Constant(F32, 0.0), x], fastmath=("reassoc",))

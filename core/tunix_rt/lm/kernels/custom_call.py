@@ -38,16 +38,19 @@ class Work(NamedTuple):
 class Kernel(NamedTuple):
     """A kernel of `operands` buffers that writes its first result; any other is an operand changed in place.
 
-    `sizes` are (operand, axis) pairs that are read when it is called; `chunks(emitter, sizes, threads)`
-    gives the number of independent pieces and `body(emitter, chunk, work)` the code of one. `small(emitter,
-    sizes)` holds where the calling thread does all of it sooner than others would wake up.
+    `sizes` are (operand, axis) pairs that are read when it is called; the first number of the int32 operand
+    `counted` comes after them. `chunks(emitter, sizes, threads)` gives the number of independent pieces and
+    `body(emitter, chunk, following, work)` the code of one; `following` is the piece that its thread does
+    next, to be prefetched, or `chunk` itself where there is none. `small(emitter, sizes)` holds where the
+    calling thread does all of it sooner than others would wake up.
     """
 
     name: str
     operands: int
     sizes: Sequence[tuple[int, int]]
+    counted: int
     chunks: Callable[[Emitter, Sequence[Value], Value], Value]
-    body: Callable[[Emitter, Value, Work], None]
+    body: Callable[[Emitter, Value, Value, Work], None]
     small: Callable[[Emitter, Sequence[Value]], Value]
 
 
@@ -89,22 +92,31 @@ def _module(kernel: Kernel) -> ir.Module:
 
 
 def _chunk_loop(module: ir.Module, kernel: Kernel) -> Value:
-    """Takes one chunk after another until none is left."""
+    """Takes one chunk after another until none is left, each before it begins the one before."""
     emit = Emitter(module, f"{kernel.name}_chunks", [POINTER], VOID)
     build, shared = emit.build, emit.function.args[0]
     values = [emit.load(shared, _VALUES + 8 * index, POINTER) for index in range(kernel.operands + 1)]
     first_size = _VALUES + 8 * (kernel.operands + 1)
-    sizes = [emit.load(shared, first_size + 8 * index, I64) for index in range(len(kernel.sizes))]
+    sizes = [emit.load(shared, first_size + 8 * index, I64) for index in range(len(kernel.sizes) + 1)]
     chunks = emit.load(shared, _CHUNKS, I64)
-    take, inner, end = (emit.function.append_basic_block(name) for name in ("take", "chunk", "end"))
-    build.branch(take)
-    build.position_at_end(take)
-    chunk = build.atomic_rmw("add", emit.address(shared, _NEXT), whole(1), "acq_rel")
+
+    def take() -> Value:
+        return build.atomic_rmw("add", emit.address(shared, _NEXT), whole(1), "acq_rel")
+
+    first, begin = take(), build.block
+    check, inner, end = (emit.function.append_basic_block(name) for name in ("check", "chunk", "end"))
+    build.branch(check)
+    build.position_at_end(check)
+    chunk = build.phi(I64)
+    chunk.add_incoming(first, begin)
     build.cbranch(build.icmp_signed("<", chunk, chunks), inner, end)
     build.position_at_end(inner)
-    kernel.body(emit, chunk, Work(values[:-1], values[-1:], sizes))
+    taken = take()
+    following = build.select(build.icmp_signed("<", taken, chunks), taken, chunk)
+    kernel.body(emit, chunk, following, Work(values[:-1], values[-1:], sizes))
     build.atomic_rmw("add", emit.address(shared, _DONE), whole(1), "release")
-    build.branch(take)
+    chunk.add_incoming(taken, build.block)
+    build.branch(check)
     build.position_at_end(end)
     build.ret_void()
     return emit.function
@@ -143,6 +155,7 @@ def _handler(module: ir.Module, kernel: Kernel, do: Value, release: Value, task:
     pointers = [
         emit.load(each, _BUFFER["data"], POINTER) for each in (*buffers, emit.load(results, 0, POINTER))
     ]
+    sizes.append(build.sext(emit.load(pointers[kernel.counted], 0, I32), I64))
     malloc = emit.declare("malloc", [I64], POINTER)
     shared = build.call(malloc, [whole(_VALUES + 8 * (len(pointers) + len(sizes)))])
     for index, value in enumerate((*pointers, *sizes)):

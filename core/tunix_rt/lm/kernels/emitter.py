@@ -77,14 +77,34 @@ class Emitter:
         name = f"llvm.fma.v{LANES}f32" if isinstance(kind, ir.VectorType) else "llvm.fma.f32"
         return self.build.call(self.declare(name, [kind] * 3, kind), [a, b, c])
 
+    def reduce(self, kind: str, values: Value) -> Value:
+        """The sum (`fadd`), the maximum (`fmax`) or the whole minimum (`smin`) of LANES numbers."""
+        element = values.type.element
+        name = f"llvm.vector.reduce.{kind}.v{LANES}{'i32' if element is I32 else 'f32'}"
+        if kind != "fadd":
+            return self.build.call(self.declare(name, [values.type], element), [values])
+        declared = self.declare(name, [F32, values.type], F32)
+        return self.build.call(declared, [ir.Constant(F32, 0.0), values], fastmath=("reassoc",))
+
     def call_pointer(self, target: Value, arguments: Sequence[Value], result: Value) -> Value:
         """Calls the function at an address."""
         kinds = ir.FunctionType(result, [each.type for each in arguments])
         return self.build.call(_Pointer(target, kinds), arguments)
 
+    def prefetch(self, base: Value, offset: Value | int) -> None:
+        """Asks for the line at an address to be brought into the second-level cache."""
+        kinds = [POINTER, I32, I32, I32]
+        function = self.declare("llvm.prefetch.p0", kinds, VOID)
+        read, keep, data = (ir.Constant(I32, number) for number in (0, 2, 1))
+        self.build.call(function, [self.address(base, offset), read, keep, data])
+
     def smaller(self, a: Value, b: Value) -> Value:
         """The smaller of two whole numbers."""
         return self.build.select(self.build.icmp_signed("<", a, b), a, b)
+
+    def larger(self, a: Value, b: Value) -> Value:
+        """The larger of two whole numbers."""
+        return self.build.select(self.build.icmp_signed(">", a, b), a, b)
 
     def loop(
         self,
