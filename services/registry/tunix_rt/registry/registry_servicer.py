@@ -10,6 +10,7 @@ from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.registry import (
     artifacts,
     datasets,
+    garbage,
     leaderboard,
     logs,
     metrics,
@@ -143,6 +144,12 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         """Restores deleted runs."""
         async with self._database.transaction() as tx:
             return pb.UndeleteRunsResponse(runs=await run_changes.undelete(tx, request.names))
+
+    async def CollectGarbage(
+        self, request: pb.CollectGarbageRequest, _context: Context
+    ) -> pb.CollectGarbageResponse:
+        """Removes what deleted runs leave, or says what that is."""
+        return await garbage.collect(self._database, self._blobs, request, now=self._clock())
 
     async def ListMetrics(self, request: pb.ListMetricsRequest, _context: Context) -> pb.ListMetricsResponse:
         """Lists the points of a run; waits for some if asked to."""

@@ -12,8 +12,9 @@ from tunix_rt.rpc.errors import InvalidArgument
 from tunix_rt.standalone.connection import CALL_SECONDS, Connection, connect
 from tunix_rt.standalone.options import GatewayOption, JsonOption, parse_labels
 from tunix_rt.standalone.output import errors, print_json
-from tunix_rt.standalone.resources import dataset_name, model_version_name, task_version_name
+from tunix_rt.standalone.resources import dataset_name, model_version_name, run_name, task_version_name
 from tunix_rt.standalone.run_commands import finish, follow_or_detach
+from tunix_rt.standalone.run_list_commands import read_notes
 from tunix_rt.standalone.spec_file import read_spec
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import job_pb2 as job_pb
@@ -69,6 +70,9 @@ def train(
     run_id: Annotated[str, typer.Option("--id", help="The run's id; else the server makes one.")] = "",
     description: Annotated[str, typer.Option("--description")] = "",
     label: Annotated[list[str] | None, typer.Option("--label", help="key=value; repeatable.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A word; repeatable.")] = None,
+    parent: Annotated[str, typer.Option("--parent", help="The run that it goes on from or varies.")] = "",
+    notes: Annotated[str, typer.Option("--notes", help="Markdown; @FILE reads a file.")] = "",
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once the run is queued.")] = False,
     gateway: GatewayOption = None,
     json: JsonOption = False,
@@ -93,7 +97,14 @@ def train(
     apply_tuning(run_spec, lora_rank=lora_rank, full=full)
     optimizer = {"learning_rate": learning_rate, "warmup_steps": warmup_steps, "weight_decay": weight_decay}
     apply_optimizer(run_spec, optimizer, decay=decay, from_file=spec is not None)
-    run = run_pb.Run(spec=run_spec, description=description, labels=parse_labels(label or []))
+    run = run_pb.Run(
+        spec=run_spec,
+        description=description,
+        labels=parse_labels(label or []),
+        tags=tag or [],
+        parent=run_name(parent, "parent") if parent else "",
+        notes=read_notes(notes),
+    )
     with connect(gateway) as connection:
         run.spec.model = model_version_name(connection, model or run_spec.model, "spec.model")
         run.spec.dataset = dataset_name(dataset or run_spec.dataset, "spec.dataset")
