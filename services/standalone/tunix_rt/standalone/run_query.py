@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import InvalidArgument
@@ -21,12 +23,12 @@ STATISTICS = {
     "min": run_pb.METRIC_STATISTIC_MIN,
     "max": run_pb.METRIC_STATISTIC_MAX,
 }
-FIXED = {
+FIXED: dict[str, Callable[[run_pb.Run], str]] = {
     "name": lambda run: run.name,
     "state": lambda run: job_pb.JobState.Name(run.status.state).removeprefix("JOB_STATE_").lower(),
-    "created": lambda run: _time(run.status, "create_time"),
-    "started": lambda run: _time(run.status, "start_time"),
-    "ended": lambda run: _time(run.status, "end_time"),
+    "created": lambda run: _time(run.status.create_time),
+    "started": lambda run: _time(run.status.start_time),
+    "ended": lambda run: _time(run.status.end_time),
     "dataset": lambda run: run.spec.dataset,
     "model": lambda run: run.spec.model,
     "description": lambda run: run.description,
@@ -94,13 +96,13 @@ def add_conditions(found: run_pb.RunFilter, texts: Iterable[str]) -> None:
             found.parameters.add(path=key.parameter, text=value)
             continue
         number = _number(text, value)
-        low = {"low": number} if sign in (">=", "=") else {}
-        high = {"high": number} if sign in ("<=", "=") else {}
+        low = number if sign in (">=", "=") else None
+        high = number if sign in ("<=", "=") else None
         if key.metric:
             statistic = STATISTICS[key.statistic]
-            found.metrics.append(run_pb.MetricRange(metric=key.metric, statistic=statistic, **low, **high))
+            found.metrics.add(metric=key.metric, statistic=statistic, low=low, high=high)
         else:
-            found.parameters.append(run_pb.ParameterMatch(path=key.parameter, **low, **high))
+            found.parameters.add(path=key.parameter, low=low, high=high)
 
 
 def add_time(found: run_pb.RunFilter, field: str, text: str, option: str) -> None:
@@ -114,7 +116,7 @@ def add_time(found: run_pb.RunFilter, field: str, text: str, option: str) -> Non
     getattr(found, field).FromDatetime(moment)
 
 
-def states_of(texts: Iterable[str]) -> list[job_pb.JobState]:
+def states_of(texts: Iterable[str]) -> list[job_pb.JobState.ValueType]:
     """`succeeded` and its like as states. Raises InvalidArgument."""
     known = {name.removeprefix("JOB_STATE_").lower(): number for name, number in job_pb.JobState.items()[1:]}
     for text in texts:
@@ -158,6 +160,5 @@ def _number(text: str, value: str) -> float:
         raise InvalidArgument.of("where", f"is `{text}`; `{value}` is no number.") from error
 
 
-def _time(status: job_pb.JobStatus, field: str) -> str:
-    moment = getattr(status, field)
-    return str(moment.ToJsonString()) if status.HasField(field) else ""
+def _time(moment: Timestamp) -> str:
+    return str(moment.ToJsonString()) if moment.seconds else ""
