@@ -19,17 +19,30 @@ STATISTICS = {
 }
 
 
+@dataclass(frozen=True)
+class Range:
+    """Limits of a value, None where there is none."""
+
+    table: str
+    key: str
+    column: str
+    low: float | None
+    high: float | None
+
+
 @dataclass
 class Conditions:
     """SQL conditions on `runs r` and, where `with_jobs`, `jobs j`, with their parameters.
 
-    `visibility` is among the conditions; those beside it make the filter `narrow`.
+    `visibility` is among the conditions; those beside it make the filter `narrow`. `ranges` are also among
+    them: the limits of a value by the table, key and column that hold it, for an order by the same value.
     """
 
     visibility: int
     texts: list[str] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     with_jobs: bool = False
+    ranges: list[Range] = field(default_factory=list)
 
     @property
     def narrow(self) -> bool:
@@ -117,6 +130,7 @@ def _add_metric(made: Conditions, wanted: run_pb2.MetricRange) -> None:
     column = f"v.{STATISTICS[wanted.statistic]}"
     text = f"v.run = r.number AND v.visibility = {made.visibility} AND v.metric = {{metric}}"
     text += f" AND {column} IS NOT NULL{_between(column, wanted)}"
+    made.ranges.append(Range("run_values", wanted.metric, STATISTICS[wanted.statistic], *_limits(wanted)))
     made.add(
         f"EXISTS (SELECT FROM run_values v WHERE {text})",
         metric=wanted.metric,
@@ -134,6 +148,7 @@ def _add_parameter(made: Conditions, wanted: run_pb2.ParameterMatch) -> None:
         text += f" AND ({same} OR p.number = {{number}})" if number is not None else f" AND {same}"
     elif wanted.HasField("low") or wanted.HasField("high"):
         text += f" AND p.number IS NOT NULL{_between('p.number', wanted)}"
+        made.ranges.append(Range("run_parameters", wanted.path, "number", *_limits(wanted)))
     made.add(
         f"EXISTS (SELECT FROM run_parameters p WHERE {text})",
         path=wanted.path,
@@ -142,6 +157,11 @@ def _add_parameter(made: Conditions, wanted: run_pb2.ParameterMatch) -> None:
         low=wanted.low,
         high=wanted.high,
     )
+
+
+def _limits(wanted: run_pb2.MetricRange | run_pb2.ParameterMatch) -> tuple[float | None, float | None]:
+    low = wanted.low if wanted.HasField("low") else None
+    return low, wanted.high if wanted.HasField("high") else None
 
 
 def _between(column: str, wanted: run_pb2.MetricRange | run_pb2.ParameterMatch) -> str:

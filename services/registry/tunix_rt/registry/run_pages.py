@@ -95,6 +95,8 @@ async def _valued(
     elif wanted.narrow or order.table != "run_values":
         source += f" JOIN LATERAL (SELECT FROM {wanted.source} WHERE r.number = o.run AND {wanted.where}"
         source += " OFFSET 0) m ON true"
+    limits = _limits_of(wanted, order)
+    texts += [f"o.{order.column} {'>=' if name.endswith('low') else '<='} %({name})s" for name in limits]
     if after is not None:
         texts.append(f"(o.{order.column}, o.run) {sign} (%(after_value)s, %(after_number)s)")
     rows = await tx.all(
@@ -106,8 +108,19 @@ async def _valued(
         after_number=after.number if after else None,
         size=size,
         **wanted.parameters,
+        **limits,
     )
     return [Place(row["number"], row["value"]) for row in rows]
+
+
+def _limits_of(wanted: Conditions, order: Order) -> dict[str, float]:
+    """The limits that the filter sets to the value of the order; what lies outside is not walked through."""
+    found: dict[str, float] = {}
+    for index, limits in enumerate(wanted.ranges):
+        if (limits.table, limits.key, limits.column) == (order.table, order.key, order.column):
+            values = {f"order_{index}_low": limits.low, f"order_{index}_high": limits.high}
+            found |= {name: value for name, value in values.items() if value is not None}
+    return found
 
 
 async def _without_value(
