@@ -288,6 +288,37 @@ async def test_the_values_of_a_running_run_are_ordered_too(runs):
     assert await runs.ordered(order={"metric": "train/loss", "ascending": True}) == ["b", "a"]
 
 
+async def test_an_ended_run_is_ordered_by_its_last_message(runs):
+    await runs.measured("a", [2.0])
+    await runs.make("b")
+    job = await runs.registry.claim()
+
+    async def messages():
+        for offset, value in enumerate([1.0, 5.0, 3.0]):
+            point = run_pb2.MetricPoint(metric="validation/loss", step=offset + 1, value=value)
+            yield job_service_pb2.StreamMetricsRequest(
+                name=job.name, attempt=job.status.attempt, offset=offset, points=[point]
+            )
+
+    assert [answer.committed async for answer in runs.registry.jobs.StreamMetrics(messages())][-1] == 3
+    error = job_service_pb2.FinishJobRequest(name=job.name, attempt=job.status.attempt)
+    error.error.message = "stopped"
+    await runs.registry.jobs.FinishJob(error)
+    assert await runs.ids(metrics=[{"metric": "validation/loss", "low": 3, "high": 3}]) == ["b"]
+    highest = {"metric": "validation/loss", "statistic": "METRIC_STATISTIC_MAX"}
+    assert await runs.ordered(order=highest) == ["b", "a"]
+
+
+async def test_an_archived_run_stays_hidden_while_its_metrics_stream_in(runs):
+    await runs.make("a")
+    job = await runs.registry.claim()
+    await runs.registry.registry.ArchiveRuns(registry_service_pb2.ArchiveRunsRequest(names=[job.name]))
+    await runs.send(job, "train/loss", [1.0])
+    order = {"metric": "train/loss"}
+    assert await runs.ordered(order=order) == []
+    assert await runs.ordered(order=order, filter={"visibility": "ARCHIVED"}) == ["a"]
+
+
 async def test_all_bad_fields_of_a_list_are_named(runs):
     moment = Timestamp(seconds=10**15)
     request = registry_service_pb2.ListRunsRequest(
