@@ -1,18 +1,20 @@
-"""`runs show`, `watch` and `cancel`; with the lists of `run_list_commands` the group `runs`."""
+"""`runs show`, `watch` and `cancel`; with `run_list_commands` and `run_change_commands` the group `runs`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
+from tunix_rt.standalone import run_change_commands as changes
 from tunix_rt.standalone.connection import CALL_SECONDS, Connection, connect
 from tunix_rt.standalone.follow import watch_run
 from tunix_rt.standalone.options import GatewayOption, JsonOption
 from tunix_rt.standalone.output import console, errors, message_dict, print_json
 from tunix_rt.standalone.resources import run_name
 from tunix_rt.standalone.run_display import follow_run
-from tunix_rt.standalone.run_list_commands import add_to
+from tunix_rt.standalone.run_list_commands import export, list_runs
 from tunix_rt.standalone.views import duration_text, fields_table, number_text, state_text
 from tunix_rt.v1 import job_pb2 as job_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
@@ -23,7 +25,18 @@ app = typer.Typer(help="List, show, watch, change and cancel training runs.", no
 RunArgument = Annotated[str, typer.Argument(help="The run.", metavar="RUN")]
 
 
-add_to(app)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_runs,
+    "export": export,
+    "update": changes.update,
+    "archive": changes.archive,
+    "unarchive": changes.unarchive,
+    "delete": changes.delete,
+    "restore": changes.restore,
+    "gc": changes.collect_garbage,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
 
 
 @app.command()

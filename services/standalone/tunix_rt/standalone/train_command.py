@@ -13,8 +13,8 @@ from tunix_rt.standalone.connection import CALL_SECONDS, Connection, connect
 from tunix_rt.standalone.options import GatewayOption, JsonOption, parse_labels
 from tunix_rt.standalone.output import errors, print_json
 from tunix_rt.standalone.resources import dataset_name, model_version_name, run_name, task_version_name
+from tunix_rt.standalone.run_change_commands import read_notes
 from tunix_rt.standalone.run_commands import finish, follow_or_detach
-from tunix_rt.standalone.run_list_commands import read_notes
 from tunix_rt.standalone.spec_file import read_spec
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import job_pb2 as job_pb
