@@ -173,3 +173,23 @@ def test_a_template_without_a_stop_token_is_refused() -> None:
     tokenizer = make_tokenizer(CHATML, ["<|im_start|>", "<|im_end|>", "<eos>"], stops=["<eos>"])
     with pytest.raises(ModelError, match=r"messages\[1\]"):
         conversation_pieces(tokenizer, CONVERSATION)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + GEMMA,
+        GEMMA.replace(
+            "{{ '<start_of_turn>' + role", "{{ '' if role == 'system' else '<start_of_turn>' + role"
+        ),
+    ],
+    ids=["refused", "left out"],
+)
+def test_a_template_without_system_messages_gets_its_text_with_the_first_question(template):
+    tokenizer = make_tokenizer(
+        template, ["<bos>", "<start_of_turn>", "<end_of_turn>"], stops=["<end_of_turn>"]
+    )
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]
+    assert tokenizer.chat_text(messages, True) == (
+        "<bos><start_of_turn>user\nBe brief.\n\n2+2?<end_of_turn>\n<start_of_turn>model\n"
+    )

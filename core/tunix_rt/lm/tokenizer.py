@@ -104,7 +104,24 @@ class Tokenizer:
         return self.encode_template(self.chat_text(messages, add_generation_prompt))
 
     def chat_text(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool) -> str:
-        """The text that `chat` encodes."""
+        """The text that `chat` encodes.
+
+        Where the template refuses a system message, as Gemma's, or leaves it out, its text comes before
+        that of the first user.
+        """
+        if messages and messages[0]["role"] == "system" and not self._takes_system:
+            messages = _folded(messages)
+        return self._laid_out(messages, add_generation_prompt)
+
+    @cached_property
+    def _takes_system(self) -> bool:
+        question = {"role": "user", "content": _QUESTION}
+        try:
+            return _ANSWER in self._laid_out([{"role": "system", "content": _ANSWER}, question], True)
+        except ModelError:
+            return False
+
+    def _laid_out(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool) -> str:
         if self._template is None:
             raise ModelError(
                 "tokenizer_config.json: chat_template",
@@ -124,6 +141,14 @@ class Tokenizer:
 
     def _id_of(self, key: str) -> int | None:
         return _token_id(self._backend, self._settings.get(key))
+
+
+def _folded(messages: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """The messages with the system's text before that of the first user; as they are without one."""
+    system, *rest = messages
+    if not rest or rest[0]["role"] != "user":
+        return list(messages)
+    return [{"role": "user", "content": f"{system['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
 
 
 def _stop_ids(folder: Path, backend: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> list[int]:
