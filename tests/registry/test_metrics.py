@@ -8,9 +8,8 @@ import math
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from google.rpc import status_pb2
 
-from tunix_rt.v1 import job_pb2, job_service_pb2, registry_service_pb2, run_pb2
+from tunix_rt.v1 import job_pb2, registry_service_pb2, run_pb2
 
 
 def point(step, value, metric="train/loss"):
@@ -24,18 +23,7 @@ def loss(steps, value=1.0):
 
 
 async def send(registry, job, points, offset=0, *, size=1000):
-    """Streams the points in messages of a size, and returns the acknowledgements."""
-
-    async def messages():
-        for first in range(0, len(points), size):
-            yield job_service_pb2.StreamMetricsRequest(
-                name=job.name,
-                attempt=job.status.attempt,
-                offset=offset + first,
-                points=points[first : first + size],
-            )
-
-    return [response.committed async for response in registry.jobs.StreamMetrics(messages())]
+    return await registry.send_points(job, points, offset, size=size)
 
 
 async def list_metrics(registry, run, token="", **fields):
@@ -51,16 +39,6 @@ async def get_curves(registry, runs, metrics, max_points=0):
 async def summaries(registry, run):
     made = await registry.registry.GetRun(registry_service_pb2.GetRunRequest(name=run))
     return {summary.metric: summary for summary in made.metrics}
-
-
-async def next_attempt(registry, job):
-    error = status_pb2.Status(code=13, message="lost")
-    await registry.jobs.FinishJob(
-        job_service_pb2.FinishJobRequest(
-            name=job.name, attempt=job.status.attempt, error=error, retryable=True
-        )
-    )
-    return await registry.claim()
 
 
 async def test_points_come_back_in_order_as_they_were_sent(registry):
@@ -106,7 +84,7 @@ async def test_two_streams_of_one_attempt_store_each_point_once(registry):
 async def test_a_stale_attempt_is_aborted(registry):
     first = await registry.running()
     await send(registry, first, loss([1, 2]))
-    await next_attempt(registry, first)
+    await registry.next_attempt(first)
     failure = await registry.failure_of(send(registry, first, loss([3]), 2))
     assert (failure.code, failure.reason) == (grpc.StatusCode.ABORTED, "LEASE_LOST")
 
@@ -134,7 +112,7 @@ async def test_summaries_grow_with_each_message_and_stream(registry):
 async def test_of_each_step_the_newest_attempt_counts(registry):
     first = await registry.running()
     await send(registry, first, [*loss([1, 2, 3, 4], 1.0), point(4, 1.0, "validation/loss")])
-    second = await next_attempt(registry, first)
+    second = await registry.next_attempt(first)
     await send(registry, second, loss([3, 4, 5], 2.0), size=1)
 
     (curve,) = await get_curves(registry, [first.name], ["train/loss", "validation/loss"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunix_rt.registry import queue
+from tunix_rt.registry.curve_reads import load_curves
 from tunix_rt.registry.curves import Summary, extend, is_rising, summarise
 from tunix_rt.registry.database import Row, Transaction
-from tunix_rt.registry.metrics import load_curves
 from tunix_rt.registry.points import MAX_POINTS, Packed, pack
 from tunix_rt.registry.streams import check_offset
 from tunix_rt.rpc import names
@@ -151,9 +151,8 @@ class MetricWriter:
             metrics = [row["metric"] for row in rows]
         made: dict[str, Summary] = {}
         for metric in sorted(metrics):
-            steps, values = (await load_curves(tx, [self.run], metric)).get(self.run, (None, None))
-            if steps is not None and values is not None and len(steps):
-                made[metric] = summarise(steps, values)
+            if (curve := (await load_curves(tx, [self.run], metric)).get(self.run)) is not None:
+                made[metric] = summarise(curve.steps, curve.values)
         await tx.execute(
             "DELETE FROM metric_summary WHERE run = %(run)s AND metric = ANY(%(metrics)s::text[])",
             run=self.run,

@@ -1,4 +1,4 @@
-"""`runs list`, `show`, `watch` and `cancel`."""
+"""`runs list`, `show`, `curves`, `watch` and `cancel`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tunix_rt.standalone.connection import CALL_SECONDS, Connection, connect
+from tunix_rt.standalone.curve_commands import curves
 from tunix_rt.standalone.follow import watch_run
 from tunix_rt.standalone.options import GatewayOption, JsonOption, LimitOption
 from tunix_rt.standalone.output import console, errors, message_dict, print_json
@@ -19,6 +20,7 @@ from tunix_rt.v1 import run_pb2 as run_pb
 from tunix_rt.v1 import trainer_service_pb2 as trainer_pb
 
 app = typer.Typer(help="List, show, watch and cancel training runs.", no_args_is_help=True)
+app.command()(curves)
 RunArgument = Annotated[str, typer.Argument(help="The run.", metavar="RUN")]
 
 
