@@ -9,7 +9,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from tunix_rt.v1 import job_pb2, registry_service_pb2, run_pb2
+from tunix_rt.v1 import job_pb2, job_service_pb2, registry_service_pb2, run_pb2
 
 
 def point(step, value, metric="train/loss"):
@@ -224,6 +224,90 @@ async def test_bad_points_are_refused_whole(registry, points, field):
     failure = await registry.failure_of(send(registry, job, points))
     assert list(failure.fields) == [field]
     assert not (await list_metrics(registry, job.name)).points
+
+
+async def send_columns(registry, job, offset=0, **columns):
+    async def messages():
+        yield job_service_pb2.StreamMetricsRequest(
+            name=job.name,
+            attempt=job.status.attempt,
+            offset=offset,
+            columns=job_service_pb2.MetricColumns(**columns),
+        )
+
+    return [response.committed async for response in registry.jobs.StreamMetrics(messages())]
+
+
+async def test_points_in_columns_are_stored_like_points(registry):
+    job = await registry.running()
+    stored = await send_columns(
+        registry,
+        job,
+        metrics=["train/loss", "unused", "a"],
+        metric_indices=[0, 2, 0],
+        steps=[1, 1, 2],
+        values=[0.5, math.inf, 0.25],
+        measure_times_us=[1_760_000_000_000_001, 1_760_000_000_000_001, 1_760_000_000_000_002],
+    )
+    assert stored == [0, 3]
+    expected = [point(1, 0.5), point(1, math.inf, "a"), point(2, 0.25)]
+    for each in expected:
+        each.attempt = 1
+    assert list((await list_metrics(registry, job.name)).points) == expected
+    assert sorted(await summaries(registry, job.name)) == ["a", "train/loss"]
+
+
+async def test_bad_columns_are_all_named(registry):
+    job = await registry.running()
+    failure = await registry.failure_of(
+        send_columns(
+            registry,
+            job,
+            metrics=["a", "a", "b c"],
+            metric_indices=[0, 3, -1],
+            steps=[1, 0, 1],
+            values=[1.0],
+            measure_times_us=[1, 2, 3],
+        )
+    )
+    assert set(failure.fields) == {
+        "columns.metrics[2]",
+        "columns.metrics",
+        "columns.metric_indices[1]",
+        "columns.metric_indices[2]",
+        "columns.steps[1]",
+        "columns.values",
+    }
+
+
+async def test_points_and_columns_in_one_message_are_refused(registry):
+    job = await registry.running()
+    columns = job_service_pb2.MetricColumns(
+        metrics=["a"], metric_indices=[0], steps=[1], values=[1], measure_times_us=[1]
+    )
+
+    async def messages():
+        yield job_service_pb2.StreamMetricsRequest(
+            name=job.name, attempt=1, points=loss([1]), columns=columns
+        )
+
+    async def sent():
+        return [response async for response in registry.jobs.StreamMetrics(messages())]
+
+    assert list((await registry.failure_of(sent())).fields) == ["columns"]
+
+
+async def test_messages_before_a_bad_one_are_stored(registry):
+    job = await registry.running()
+    failure = await registry.failure_of(send(registry, job, [*loss([1, 2, 3]), point(0, 1.0)], size=1))
+    assert list(failure.fields) == ["points[0].step"]
+    assert [p.step for p in (await list_metrics(registry, job.name)).points] == [1, 2, 3]
+
+
+async def test_too_many_points_in_a_message_are_refused(registry):
+    job = await registry.running()
+    failure = await registry.failure_of(send(registry, job, loss(range(1, 1002)), size=1001))
+    assert failure.reason == "LIMIT_EXCEEDED"
 
 
 async def test_bad_requests_name_the_field(registry):

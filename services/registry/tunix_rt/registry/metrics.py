@@ -6,12 +6,10 @@ from itertools import groupby
 
 from tunix_rt.registry.database import Transaction
 from tunix_rt.registry.paging import resume_position, resume_token
-from tunix_rt.registry.points import MAX_POINTS, unpack
+from tunix_rt.registry.points import unpack
 from tunix_rt.rpc.errors import NotFound
 from tunix_rt.rpc.pages import page_size
-from tunix_rt.v1 import registry_service_pb2
-
-_CHUNK_ROWS = 4 * MAX_POINTS
+from tunix_rt.v1 import registry_service_pb2, run_pb2
 
 
 async def list_points(
@@ -23,27 +21,38 @@ async def list_points(
     job = await tx.one("SELECT state FROM jobs WHERE name = %(run)s", run=request.run)
     if job is None:
         raise NotFound(request.run)
-    limit = min(_CHUNK_ROWS, size + 2 * MAX_POINTS)
-    rows = await tx.all(
-        "SELECT * FROM metric_chunks WHERE run = %(run)s AND (attempt, batch_offset) >= (%(attempt)s,"
-        " coalesce((SELECT max(batch_offset) FROM metric_chunks WHERE run = %(run)s"
-        " AND attempt = %(attempt)s AND batch_offset <= %(offset)s), 0))"
-        " ORDER BY attempt, batch_offset LIMIT %(limit)s",
-        run=request.run,
-        attempt=attempt,
-        offset=offset,
-        limit=limit,
-    )
     response = registry_service_pb2.ListMetricsResponse(state=job["state"])
-    batches = [list(group) for _, group in groupby(rows, lambda row: (row["attempt"], row["batch_offset"]))]
-    if len(rows) == limit:
-        batches.pop()  # may lack chunks beyond the limit
-    for batch in batches:
-        after = offset if batch[0]["attempt"] == attempt else 0
-        for position, point in unpack(batch, first_offset=after)[: size - len(response.points)]:
-            response.points.append(point)
-            attempt, offset = point.attempt, position + 1
-        if len(response.points) >= size:
+    while (left := size - len(response.points)) > 0:
+        found = await _points_after(tx, request.run, attempt, offset, left)
+        if found:
+            response.points.extend(point for _, point in found[:left])
+            offset = found[:left][-1][0] + 1
+            continue
+        newer = await tx.one(
+            "SELECT min(attempt) AS attempt FROM metric_chunks WHERE run = %(run)s AND attempt > %(attempt)s",
+            run=request.run,
+            attempt=attempt,
+        )
+        if newer is None or newer["attempt"] is None:
             break
+        attempt, offset = newer["attempt"], 0
     response.resume_token = resume_token(attempt, offset, request.run)
     return response
+
+
+async def _points_after(
+    tx: Transaction, run: str, attempt: int, offset: int, count: int
+) -> list[tuple[int, run_pb2.MetricPoint]]:
+    """At least `count` points of an attempt with their numbers, from `offset` on, or those that there are."""
+    rows = await tx.all(
+        "SELECT * FROM metric_chunks WHERE run = %(run)s AND attempt = %(attempt)s AND batch_offset >="
+        " coalesce((SELECT max(batch_offset) FROM metric_chunks WHERE run = %(run)s"
+        " AND attempt = %(attempt)s AND batch_offset <= %(offset)s), 0)"
+        " AND batch_offset < %(end)s ORDER BY batch_offset",
+        run=run,
+        attempt=attempt,
+        offset=offset,
+        end=offset + count,
+    )
+    batches = [list(group) for _, group in groupby(rows, lambda row: row["batch_offset"])]
+    return [each for batch in batches for each in unpack(batch, first_offset=offset)]
