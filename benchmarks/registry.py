@@ -127,11 +127,9 @@ class Client:
         claim.lease.seconds = 600
         return (await self.jobs.ClaimJob(claim)).job
 
-    async def send(
-        self, job: job_service_pb2.Job, batches: list[job_service_pb2.MetricColumns], window: int = WINDOW
-    ) -> None:
+    async def send(self, job: job_service_pb2.Job, batches: list[job_service_pb2.MetricColumns]) -> None:
         """Streams the batches with a window of unacknowledged messages, until all are durable."""
-        slots = asyncio.Semaphore(window)
+        slots = asyncio.Semaphore(WINDOW)
         total = sum(len(batch.steps) for batch in batches)
 
         async def messages() -> AsyncIterator[job_service_pb2.StreamMetricsRequest]:
@@ -149,6 +147,19 @@ class Client:
                 slots.release()
             committed = response.committed
         assert committed == total
+
+    async def send_singly(
+        self, job: job_service_pb2.Job, batches: list[job_service_pb2.MetricColumns]
+    ) -> None:
+        """Sends each batch after the answer to the one before."""
+        stream = self.jobs.StreamMetrics()
+        await stream.write(job_service_pb2.StreamMetricsRequest(name=job.name, attempt=job.status.attempt))
+        committed = (await stream.read()).committed
+        for batch in batches:
+            await stream.write(job_service_pb2.StreamMetricsRequest(offset=committed, columns=batch))
+            committed = (await stream.read()).committed
+        await stream.done_writing()
+        assert committed == sum(len(batch.steps) for batch in batches)
 
 
 def make_batches(
@@ -188,7 +199,7 @@ async def single_points(client: Client, spec: run_pb2.RunSpec, rounds: int, call
     for _ in range(rounds):
         job = await client.running(spec)
         started = time.perf_counter()
-        await client.send(job, batches, window=1)
+        await client.send_singly(job, batches)
         rates.append(calls / (time.perf_counter() - started))
     return statistics.median(rates)
 

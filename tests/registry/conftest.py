@@ -215,7 +215,7 @@ class Registry:
                 name=job.name, attempt=job.status.attempt, error=error, retryable=True
             )
         )
-        return await self.claim()
+        return await self.claim(worker=f"worker-{uuid.uuid4()}")
 
     async def succeed_run(self, job: job_service_pb2.Job) -> job_service_pb2.Job:
         recorded = await self.jobs.RecordArtifact(
