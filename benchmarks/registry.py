@@ -58,11 +58,16 @@ MLFLOW = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer points and one round")
-    quick = parser.parse_args().quick
+    parser.add_argument("--growth", type=int, metavar="MILLIONS", help="only ingestion of so many points")
+    arguments = parser.parse_args()
+    quick = arguments.quick
     with tempfile.TemporaryDirectory(prefix="tunix-rt-bench-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         with postgres(Path(folder)) as database, registry(database, Path(folder)) as address:
-            asyncio.run(measure(address, database, quick=quick))
+            if arguments.growth:
+                asyncio.run(grow(address, arguments.growth))
+            else:
+                asyncio.run(measure(address, database, quick=quick))
 
 
 @contextmanager
@@ -190,6 +195,28 @@ async def ingest(clients: list[Client], spec: run_pb2.RunSpec, batches: list, ro
         seconds = time.perf_counter() - started
         rates.append(len(clients) * sum(len(batch.steps) for batch in batches) / seconds)
     return statistics.median(rates)
+
+
+async def grow(address: str, millions: int) -> None:
+    """Prints the rate of each million of points, in runs of 100 k, while the database grows."""
+    clients = [Client(address) for _ in range(4)]
+    spec = run_pb2.RunSpec(dataset=await clients[0].dataset(), model=await tiny_model(clients[0]))
+    batches = make_batches(100, [f"train/metric_{i}" for i in range(9)])
+    rates = []
+    for million in range(1, millions + 1):
+        shares = (3, 3, 2, 2)
+        jobs = [[await c.running(spec) for _ in range(n)] for c, n in zip(clients, shares, strict=True)]
+        started = time.perf_counter()
+        await asyncio.gather(*(send_all(c, own, batches) for c, own in zip(clients, jobs, strict=True)))
+        rates.append(1000 / (time.perf_counter() - started))
+        if million in (1, 2, 5) or million % 10 == 0:
+            recent = statistics.median(rates[-10:])
+            print(f"million {million}: {rates[-1]:,.0f} k points/s, median of the last ten {recent:,.0f}")
+
+
+async def send_all(client: Client, jobs: list[job_service_pb2.Job], batches: list) -> None:
+    for job in jobs:
+        await client.send(job, batches)
 
 
 async def single_points(client: Client, spec: run_pb2.RunSpec, rounds: int, calls: int = 1000) -> float:
