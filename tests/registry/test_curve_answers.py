@@ -70,6 +70,17 @@ async def test_a_curve_without_places_is_left_out(registry):
     assert len(await curves(registry, job.name)) == 1
 
 
+async def test_without_the_time_of_the_first_point_no_relative_time_is_known(registry):
+    job = await registry.running()
+    bare = point(1, 1.0)
+    bare.ClearField("measure_time")
+    await registry.send_points(job, [bare])
+    await registry.send_points(job, [timed(2, 1.0, 5)], 1)
+    assert not await curves(registry, job.name, axis=Axis.RELATIVE_TIME)
+    (curve,) = await curves(registry, job.name, axis=Axis.WALL_TIME)
+    assert list(curve.places) == [START + 5]
+
+
 async def test_a_range_counts_its_points_and_samples_them_alone(registry):
     job = await registry.running()
     await registry.send_points(job, [point(step, float(step)) for step in range(1, 2001)], size=500)

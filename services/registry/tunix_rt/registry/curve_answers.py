@@ -38,12 +38,17 @@ async def get_curves(tx: Transaction, request: pb.GetCurvesRequest) -> pb.GetCur
         text = f"have {stored} points in these metrics; at most {MAX_READ_POINTS} can be read. Name fewer."
         raise InvalidArgument.of("runs", text)
     lines = await _lines(tx, request)
-    answer = _answer(request, lines)
-    if (count := sum(len(curve.values) for curve in answer.curves)) > MAX_ANSWER_POINTS:
+    if request.whole:
+        _check_size(request, sum(len(line.steps) for line in lines.values()))
+    return _answer(request, lines)
+
+
+def _check_size(request: pb.GetCurvesRequest, count: int) -> None:
+    """Raises InvalidArgument for an answer with too many points or buckets."""
+    if count > MAX_ANSWER_POINTS:
         field, text = ("whole", "is set") if request.whole else ("max_points", f"is {_budget(request)}")
-        text += f", with which the answer has {count} points; at most {MAX_ANSWER_POINTS} fit. Ask for fewer."
+        text += f", with which the answer passes {MAX_ANSWER_POINTS} points. Ask for fewer points or curves."
         raise InvalidArgument.of(field, text)
-    return answer
 
 
 def check_curves(request: pb.GetCurvesRequest) -> list[Violation]:
@@ -77,20 +82,24 @@ async def _lines(tx: Transaction, request: pb.GetCurvesRequest) -> dict[tuple[st
     timed = request.axis in _TIME_AXES
     axis_metric = _AXIS_METRICS.get(request.axis)
     axes = await load_curves(tx, request.runs, axis_metric) if axis_metric else {}
-    starts = await first_times(tx, request.runs) if request.axis == Axis.RELATIVE_TIME else {}
+    relative = request.axis == Axis.RELATIVE_TIME
+    starts = await first_times(tx, request.runs) if relative else {}
+    unknown = math.nan if relative else 0.0
     low = request.x_low if request.HasField("x_low") else -math.inf
     high = request.x_high if request.HasField("x_high") else math.inf
     made = {}
     for metric in request.metrics:
         for run, curve in (await load_curves(tx, request.runs, metric, times=timed)).items():
-            places = _places(curve, axes.get(run, _NO_POINTS) if axis_metric else None, starts.get(run, 0))
+            places = _places(
+                curve, axes.get(run, _NO_POINTS) if axis_metric else None, starts.get(run, unknown)
+            )
             line = lay_out(curve, places, request.smoothing, low=low, high=high)
             if len(line.steps):
                 made[run, metric] = line
     return made
 
 
-def _places(curve: Curve, axis: Curve | None, start: int) -> Values:
+def _places(curve: Curve, axis: Curve | None, start: float) -> Values:
     if curve.times is not None:
         return np.where(curve.times == 0, np.nan, (curve.times - start) / 1e6)
     if axis is not None:
@@ -104,6 +113,7 @@ def _answer(request: pb.GetCurvesRequest, lines: dict[tuple[str, str], Line]) ->
     last = max((float(line.places[-1]) for line in lines.values()), default=0.0)
     grid = Grid(first, last, budget)
     answer = pb.GetCurvesResponse()
+    count = 0
     for run in request.runs:
         for metric in request.metrics:
             line = lines.get((run, metric))
@@ -112,8 +122,12 @@ def _answer(request: pb.GetCurvesRequest, lines: dict[tuple[str, str], Line]) ->
             curve = answer.curves.add(run=run, metric=metric, total_count=len(line.steps))
             if request.buckets:
                 curve.buckets.CopyFrom(_buckets(line, grid, smoothed=request.smoothing > 0))
+                count += len(curve.buckets.x)
+                _check_size(request, count)
                 continue
             kept = line if request.whole else sample(line, budget, low=first, high=last)
+            count += len(kept.steps)
+            _check_size(request, count)
             curve.steps.extend(kept.steps.tolist())
             curve.values.extend(kept.values.tolist())
             if request.axis not in (Axis.AXIS_UNSPECIFIED, Axis.STEP):

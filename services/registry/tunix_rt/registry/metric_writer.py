@@ -17,11 +17,13 @@ from tunix_rt.v1 import job_service_pb2
 
 _SUMMARY = tuple(Summary.__dataclass_fields__)
 
+# Few arrays: each costs psycopg as much as the rest of a row.
 _SUMMARIES = f"""
 INSERT INTO metric_summary (run, metric, {", ".join(_SUMMARY)})
-SELECT %(run)s, s.* FROM unnest(%(summary_metrics)s::text[], %(last)s::float8[], %(last_step)s::bigint[],
-    %(min)s::float8[], %(min_step)s::bigint[], %(max)s::float8[], %(max_step)s::bigint[],
-    %(count)s::bigint[]) AS s {{held}}
+SELECT %(run)s, metric,
+    f[3 * i - 2], b[4 * i - 3], f[3 * i - 1], b[4 * i - 2], f[3 * i], b[4 * i - 1], b[4 * i]
+FROM (SELECT %(summary_values)s::float8[] AS f, %(summary_steps)s::bigint[] AS b) AS columns,
+    unnest(%(summary_metrics)s::text[]) WITH ORDINALITY AS m (metric, i) {{held}}
 ON CONFLICT (run, metric) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _SUMMARY)}
 """
 # Stores nothing unless the attempt holds its lease and the stream is where its writer left it: a writer that
@@ -213,8 +215,11 @@ async def _load_summaries(tx: Transaction, run: str, metrics: Sequence[str]) -> 
 
 
 def _summary_columns(summaries: dict[str, Summary]) -> dict[str, list[object]]:
-    ordered = sorted(summaries)
-    columns: dict[str, list[object]] = {"summary_metrics": list(ordered)}
-    for name in _SUMMARY:
-        columns[name] = [getattr(summaries[metric], name) for metric in ordered]
-    return columns
+    ordered = [summaries[metric] for metric in sorted(summaries)]
+    return {
+        "summary_metrics": sorted(summaries),
+        "summary_values": [value for s in ordered for value in (s.last, s.min, s.max)],
+        "summary_steps": [
+            number for s in ordered for number in (s.last_step, s.min_step, s.max_step, s.count)
+        ],
+    }
