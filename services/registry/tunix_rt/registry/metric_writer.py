@@ -214,7 +214,7 @@ async def _load_summaries(tx: Transaction, run: str, metrics: Sequence[str]) -> 
     return {row["metric"]: Summary(**{name: row[name] for name in _SUMMARY}) for row in rows}
 
 
-def _summary_columns(summaries: dict[str, Summary]) -> dict[str, list[object]]:
+def _summary_columns(summaries: dict[str, Summary]) -> dict[str, Sequence[object]]:
     ordered = [summaries[metric] for metric in sorted(summaries)]
     return {
         "summary_metrics": sorted(summaries),
