@@ -50,6 +50,7 @@ MLFLOW = {
     "ingest, 4 clients": "7-8 k points/s (uvloop)",
     "two curves of 100 k points, sampled": "318 ms, first of each bucket only, to 2,500",
     "two curves of 100 k points, whole": "12.9 s",
+    "one point a call": "90 a second (uvloop)",
     "newest 50 of 1 k runs with 20 metrics": "115 ms, top 50 by a metric",
 }
 
@@ -57,11 +58,16 @@ MLFLOW = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer points and one round")
-    quick = parser.parse_args().quick
+    parser.add_argument("--growth", type=int, metavar="MILLIONS", help="only ingestion of so many points")
+    arguments = parser.parse_args()
+    quick = arguments.quick
     with tempfile.TemporaryDirectory(prefix="tunix-rt-bench-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         with postgres(Path(folder)) as database, registry(database, Path(folder)) as address:
-            asyncio.run(measure(address, database, quick=quick))
+            if arguments.growth:
+                asyncio.run(grow(address, arguments.growth))
+            else:
+                asyncio.run(measure(address, database, quick=quick))
 
 
 @contextmanager
@@ -126,19 +132,19 @@ class Client:
         claim.lease.seconds = 600
         return (await self.jobs.ClaimJob(claim)).job
 
-    async def send(self, job: job_service_pb2.Job, batches: list[list[run_pb2.MetricPoint]]) -> None:
+    async def send(self, job: job_service_pb2.Job, batches: list[job_service_pb2.MetricColumns]) -> None:
         """Streams the batches with a window of unacknowledged messages, until all are durable."""
         slots = asyncio.Semaphore(WINDOW)
-        total = sum(len(batch) for batch in batches)
+        total = sum(len(batch.steps) for batch in batches)
 
         async def messages() -> AsyncIterator[job_service_pb2.StreamMetricsRequest]:
             offset = 0
             for batch in batches:
                 await slots.acquire()
                 yield job_service_pb2.StreamMetricsRequest(
-                    name=job.name, attempt=job.status.attempt, offset=offset, points=batch
+                    name=job.name, attempt=job.status.attempt, offset=offset, columns=batch
                 )
-                offset += len(batch)
+                offset += len(batch.steps)
 
         committed = 0
         async for response in self.jobs.StreamMetrics(messages()):
@@ -147,18 +153,36 @@ class Client:
             committed = response.committed
         assert committed == total
 
+    async def send_singly(
+        self, job: job_service_pb2.Job, batches: list[job_service_pb2.MetricColumns]
+    ) -> None:
+        """Sends each batch after the answer to the one before."""
+        stream = self.jobs.StreamMetrics()
+        await stream.write(job_service_pb2.StreamMetricsRequest(name=job.name, attempt=job.status.attempt))
+        committed = (await stream.read()).committed
+        for batch in batches:
+            await stream.write(job_service_pb2.StreamMetricsRequest(offset=committed, columns=batch))
+            committed = (await stream.read()).committed
+        await stream.done_writing()
+        assert committed == sum(len(batch.steps) for batch in batches)
 
-def make_batches(count: int, metrics: list[str]) -> list[list[run_pb2.MetricPoint]]:
-    """Messages of 1000 points: each step has every metric, as training writes them."""
-    values = np.random.default_rng(0).normal(size=count * MESSAGE_POINTS).tolist()
-    points = []
-    for index, value in enumerate(values):
-        point = run_pb2.MetricPoint(
-            metric=metrics[index % len(metrics)], step=index // len(metrics) + 1, value=value
+
+def make_batches(
+    count: int, metrics: list[str], size: int = MESSAGE_POINTS, first: int = 0
+) -> list[job_service_pb2.MetricColumns]:
+    """Messages of points, from number `first` on: each step has every metric, as training writes them."""
+    values = np.random.default_rng(0).normal(size=(count, size))
+    numbers = np.arange(first, first + count * size).reshape(count, size)
+    return [
+        job_service_pb2.MetricColumns(
+            metrics=metrics,
+            metric_indices=(own % len(metrics)).tolist(),
+            steps=(own // len(metrics) + 1).tolist(),
+            values=row.tolist(),
+            measure_times_us=(1_760_000_000_000_000 + own).tolist(),
         )
-        point.measure_time.seconds = 1_760_000_000 + index
-        points.append(point)
-    return [points[i : i + MESSAGE_POINTS] for i in range(0, len(points), MESSAGE_POINTS)]
+        for own, row in zip(numbers, values, strict=True)
+    ]
 
 
 async def ingest(clients: list[Client], spec: run_pb2.RunSpec, batches: list, rounds: int) -> float:
@@ -169,8 +193,66 @@ async def ingest(clients: list[Client], spec: run_pb2.RunSpec, batches: list, ro
         started = time.perf_counter()
         await asyncio.gather(*(c.send(j, batches) for c, j in zip(clients, jobs, strict=True)))
         seconds = time.perf_counter() - started
-        rates.append(len(clients) * sum(map(len, batches)) / seconds)
+        rates.append(len(clients) * sum(len(batch.steps) for batch in batches) / seconds)
     return statistics.median(rates)
+
+
+async def grow(address: str, millions: int) -> None:
+    """Prints the rate of each million of points, in runs of 100 k, while the database grows."""
+    clients = [Client(address) for _ in range(4)]
+    spec = run_pb2.RunSpec(dataset=await clients[0].dataset(), model=await tiny_model(clients[0]))
+    batches = make_batches(100, [f"train/metric_{i}" for i in range(9)])
+    rates = []
+    for million in range(1, millions + 1):
+        shares = (3, 3, 2, 2)
+        jobs = [[await c.running(spec) for _ in range(n)] for c, n in zip(clients, shares, strict=True)]
+        started = time.perf_counter()
+        await asyncio.gather(*(send_all(c, own, batches) for c, own in zip(clients, jobs, strict=True)))
+        rates.append(1000 / (time.perf_counter() - started))
+        if million in (1, 2, 5) or million % 10 == 0:
+            recent = statistics.median(rates[-10:])
+            print(f"million {million}: {rates[-1]:,.0f} k points/s, median of the last ten {recent:,.0f}")
+
+
+async def send_all(client: Client, jobs: list[job_service_pb2.Job], batches: list) -> None:
+    for job in jobs:
+        await client.send(job, batches)
+
+
+async def single_points(client: Client, spec: run_pb2.RunSpec, rounds: int, calls: int = 1000) -> float:
+    """Messages of one point a second, each sent after the answer to the one before; median of the rounds."""
+    batches = make_batches(calls, ["train/loss"], size=1)
+    rates = []
+    for _ in range(rounds):
+        job = await client.running(spec)
+        started = time.perf_counter()
+        await client.send_singly(job, batches)
+        rates.append(calls / (time.perf_counter() - started))
+    return statistics.median(rates)
+
+
+async def floor_query(database: str, runs: list[str], rounds: int) -> float:
+    """Milliseconds of the smallest and largest of 625 buckets of both curves in SQL, from a row a point."""
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await connection.execute(
+            "CREATE TABLE floor_points AS SELECT run, step, random() AS value"
+            " FROM unnest(%s::text[]) AS run, generate_series(1, %s) AS step",
+            [runs, CURVE_POINTS],
+        )
+        await connection.execute("CREATE UNIQUE INDEX ON floor_points (run, step) INCLUDE (value)")
+        await connection.execute("VACUUM ANALYZE floor_points")
+
+        async def call() -> None:
+            cursor = await connection.execute(
+                "SELECT run, step * 625 / %s AS bucket, min(value), max(value), min(step), max(step)"
+                " FROM floor_points WHERE run = ANY(%s::text[]) GROUP BY 1, 2",
+                [CURVE_POINTS, runs],
+            )
+            assert len(await cursor.fetchall()) == 2 * 626
+
+        milliseconds = await timed(call, 4 * rounds)
+        await connection.execute("DROP TABLE floor_points")
+        return milliseconds
 
 
 async def timed(call, rounds: int) -> float:
@@ -198,9 +280,9 @@ async def measure(address: str, database: str, *, quick: bool) -> None:
     for run in runs:
         await first.send(run, make_batches(CURVE_POINTS // MESSAGE_POINTS, ["train/loss"]))
 
-    def curves(most: int):
+    def curves(**fields: object):
         request = registry_service_pb2.GetCurvesRequest(
-            runs=[run.name for run in runs], metrics=["train/loss"], max_points=most
+            runs=[run.name for run in runs], metrics=["train/loss"], **fields
         )
 
         async def call() -> None:
@@ -209,20 +291,12 @@ async def measure(address: str, database: str, *, quick: bool) -> None:
 
         return call
 
-    rows["two curves of 100 k points, sampled"] = f"{await timed(curves(2500), rounds):.0f} ms, to 2,500"
-
-    async def whole(run: str) -> None:
-        request = registry_service_pb2.ListMetricsRequest(run=run, page_size=10_000)
-        count = 0
-        while points := (page := await first.registry.ListMetrics(request)).points:
-            count += len(points)
-            request.resume_token = page.resume_token
-        assert count == CURVE_POINTS
-
-    async def both() -> None:
-        await asyncio.gather(*(whole(run.name) for run in runs))
-
-    rows["two curves of 100 k points, whole"] = f"{await timed(both, rounds) / 1000:.2f} s"
+    rows["two curves of 100 k points, sampled"] = (
+        f"{await timed(curves(max_points=2500), 4 * rounds):.0f} ms, to 2,500"
+    )
+    rows["the same, from SQL alone"] = f"{await floor_query(database, [r.name for r in runs], rounds):.0f} ms"
+    rows["two curves of 100 k points, whole"] = f"{await timed(curves(whole=True), 4 * rounds):.0f} ms"
+    rows["one point a call"] = f"{await single_points(first, spec, rounds):,.0f} calls/s"
     await many_runs(database, spec)
 
     async def newest() -> None:
@@ -292,7 +366,7 @@ def show(rows: dict[str, str], rounds: int) -> None:
     for column in ("measure", "tunix-rt", "MLflow"):
         table.add_column(column)
     for measure_name, value in rows.items():
-        table.add_row(measure_name, value, MLFLOW[measure_name])
+        table.add_row(measure_name, value, MLFLOW.get(measure_name, ""))
     console = Console(width=140)
     console.print(table)
     console.print(f"MLflow: {SOURCE}.")

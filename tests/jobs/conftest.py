@@ -20,6 +20,12 @@ from tunix_rt.v1.job_service_pb2_grpc import (
 )
 
 
+def points_of(request: pb.StreamMetricsRequest) -> list[tuple[str, int, float]]:
+    columns = request.columns
+    names = [columns.metrics[index] for index in columns.metric_indices]
+    return list(zip(names, columns.steps, columns.values, strict=True))
+
+
 class MemoryJobs(JobServiceServicer):
     """Stores what is streamed; its own fields say how it misbehaves.
 
@@ -45,7 +51,7 @@ class MemoryJobs(JobServiceServicer):
         self.renewed = asyncio.Event()
 
     async def StreamMetrics(self, requests: Any, context: Any) -> AsyncIterator[pb.StreamMetricsResponse]:
-        async for committed in self._store(requests, self.points, lambda request: request.points):
+        async for committed in self._store(requests, self.points, points_of):
             yield pb.StreamMetricsResponse(committed=committed)
 
     async def StreamLogs(self, requests: Any, context: Any) -> AsyncIterator[pb.StreamLogsResponse]:

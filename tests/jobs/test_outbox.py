@@ -26,10 +26,6 @@ def write(directory: JobDirectory, first: int, last: int) -> None:
             file.write(metric_line(step, step / 10, {"train/loss": 1 / step, "a": step}))
 
 
-def measured(points: list[Any]) -> list[tuple[str, int, float]]:
-    return [(point.metric, point.step, point.value) for point in points]
-
-
 def expected(last: int) -> list[tuple[str, int, float]]:
     return [
         pair for step in range(1, last + 1) for pair in (("a", step, step), ("train/loss", step, 1 / step))
@@ -55,7 +51,7 @@ async def test_points_arrive_while_the_job_runs_and_the_tail_before_the_end(
     write(directory, 4, 3000)
     ended.set()
     await shipping
-    assert measured(server.jobs.points) == expected(3000)
+    assert server.jobs.points == expected(3000)
     assert server.jobs.largest <= 1000
     assert server.jobs.streams == 1
 
@@ -75,7 +71,7 @@ async def test_streams_that_break_before_the_acknowledgement_lose_and_double_not
     ended = asyncio.Event()
     ended.set()
     await ship_metrics(server.stub(), directory, "runs/r", 2, ended)
-    assert measured(server.jobs.points) == expected(4000)
+    assert server.jobs.points == expected(4000)
     assert server.jobs.streams > 3
 
 
@@ -92,7 +88,7 @@ async def test_an_outage_loses_and_doubles_nothing(server: Any, directory: JobDi
     await server.start()
     async with asyncio.timeout(20):
         await shipping
-    assert measured(server.jobs.points) == expected(100)
+    assert server.jobs.points == expected(100)
 
 
 async def test_a_registry_with_a_bug_does_not_end_a_running_job(
@@ -135,7 +131,7 @@ async def test_an_attempt_that_is_fenced_in_mid_stream_stops(server: Any, direct
     write(directory, 2, 2)
     with pytest.raises(LeaseLost):
         await shipping
-    assert measured(server.jobs.points) == expected(1)
+    assert server.jobs.points == expected(1)
 
 
 async def test_a_broken_line_is_an_error(server: Any, directory: JobDirectory) -> None:

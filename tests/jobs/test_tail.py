@@ -57,7 +57,7 @@ def test_values_that_are_not_finite_survive(tmp_path: Path) -> None:
     points = metric_points(metric_line(1, 1761890000.123, {"a": float("nan"), "b": float("inf")}).encode())
     assert math.isnan(points[0].value)
     assert points[1].value == math.inf
-    assert points[0].measure_time.ToMilliseconds() == 1761890000123
+    assert points[0].time_us == 1761890000123000
 
 
 @pytest.mark.parametrize("line", [b"{", b"[]", b'{"step": 1}', b'{"step":1,"time":0,"values":{"a":null}}'])

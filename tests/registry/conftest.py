@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import psycopg
 import pytest
+from google.rpc import status_pb2
 
 from tunix_rt.registry.server import RegistryServer, start, utc_now
 from tunix_rt.registry.settings import Settings
@@ -183,6 +184,37 @@ class Registry:
     async def running(self, **spec: Any) -> job_service_pb2.Job:
         """A run that a fresh worker has claimed."""
         await self.enqueue(**spec)
+        return await self.claim(worker=f"worker-{uuid.uuid4()}")
+
+    async def send_points(
+        self,
+        job: job_service_pb2.Job,
+        points: Sequence[run_pb2.MetricPoint],
+        offset: int = 0,
+        *,
+        size: int = 1000,
+    ) -> list[int]:
+        """Streams points in messages of a size, and returns the acknowledgements."""
+
+        async def messages() -> AsyncIterator[Any]:
+            for first in range(0, len(points), size):
+                yield job_service_pb2.StreamMetricsRequest(
+                    name=job.name,
+                    attempt=job.status.attempt,
+                    offset=offset + first,
+                    points=points[first : first + size],
+                )
+
+        return [response.committed async for response in self.jobs.StreamMetrics(messages())]
+
+    async def next_attempt(self, job: job_service_pb2.Job) -> job_service_pb2.Job:
+        """The next attempt of a run, after this one has failed."""
+        error = status_pb2.Status(code=13, message="lost")
+        await self.jobs.FinishJob(
+            job_service_pb2.FinishJobRequest(
+                name=job.name, attempt=job.status.attempt, error=error, retryable=True
+            )
+        )
         return await self.claim(worker=f"worker-{uuid.uuid4()}")
 
     async def succeed_run(self, job: job_service_pb2.Job) -> job_service_pb2.Job:

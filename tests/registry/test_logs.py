@@ -76,6 +76,28 @@ async def test_large_lines_are_paged_by_bytes_and_limited(registry):
     assert failure.reason == "LIMIT_EXCEEDED"
 
 
+async def test_lines_are_searched_over_chunks_and_pages(registry):
+    job = await registry.running()
+    await send(registry, job, [f"step {i}{' saved' * (i % 10 == 0)}" for i in range(1, 41)], size=3)
+    found, token = [], ""
+    while lines := (page := await list_logs(registry, job.name, token, contains="saved", page_size=3)).lines:
+        found += [line.text for line in lines]
+        token = page.resume_token
+    assert found == ["step 10 saved", "step 20 saved", "step 30 saved", "step 40 saved"]
+
+
+async def test_a_search_goes_beyond_pages_without_a_match(registry):
+    job = await registry.running()
+    await send(registry, job, ["x" * 1_000_000] * 9 + ["needle"], size=1)
+    assert [line.offset for line in (await list_logs(registry, job.name, contains="needle")).lines] == [9]
+
+
+async def test_a_long_search_text_is_refused(registry):
+    job = await registry.running()
+    failure = await registry.failure_of(list_logs(registry, job.name, contains="x" * 1001))
+    assert list(failure.fields) == ["contains"]
+
+
 async def test_a_list_waits_for_a_line(registry):
     job = await registry.running()
     waiting = asyncio.create_task(list_logs(registry, job.name, wait=Duration(seconds=20)))

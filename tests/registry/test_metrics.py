@@ -8,7 +8,6 @@ import math
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from google.rpc import status_pb2
 
 from tunix_rt.v1 import job_pb2, job_service_pb2, registry_service_pb2, run_pb2
 
@@ -24,18 +23,7 @@ def loss(steps, value=1.0):
 
 
 async def send(registry, job, points, offset=0, *, size=1000):
-    """Streams the points in messages of a size, and returns the acknowledgements."""
-
-    async def messages():
-        for first in range(0, len(points), size):
-            yield job_service_pb2.StreamMetricsRequest(
-                name=job.name,
-                attempt=job.status.attempt,
-                offset=offset + first,
-                points=points[first : first + size],
-            )
-
-    return [response.committed async for response in registry.jobs.StreamMetrics(messages())]
+    return await registry.send_points(job, points, offset, size=size)
 
 
 async def list_metrics(registry, run, token="", **fields):
@@ -51,16 +39,6 @@ async def get_curves(registry, runs, metrics, max_points=0):
 async def summaries(registry, run):
     made = await registry.registry.GetRun(registry_service_pb2.GetRunRequest(name=run))
     return {summary.metric: summary for summary in made.metrics}
-
-
-async def next_attempt(registry, job):
-    error = status_pb2.Status(code=13, message="lost")
-    await registry.jobs.FinishJob(
-        job_service_pb2.FinishJobRequest(
-            name=job.name, attempt=job.status.attempt, error=error, retryable=True
-        )
-    )
-    return await registry.claim()
 
 
 async def test_points_come_back_in_order_as_they_were_sent(registry):
@@ -106,7 +84,7 @@ async def test_two_streams_of_one_attempt_store_each_point_once(registry):
 async def test_a_stale_attempt_is_aborted(registry):
     first = await registry.running()
     await send(registry, first, loss([1, 2]))
-    await next_attempt(registry, first)
+    await registry.next_attempt(first)
     failure = await registry.failure_of(send(registry, first, loss([3]), 2))
     assert (failure.code, failure.reason) == (grpc.StatusCode.ABORTED, "LEASE_LOST")
 
@@ -134,7 +112,7 @@ async def test_summaries_grow_with_each_message_and_stream(registry):
 async def test_of_each_step_the_newest_attempt_counts(registry):
     first = await registry.running()
     await send(registry, first, [*loss([1, 2, 3, 4], 1.0), point(4, 1.0, "validation/loss")])
-    second = await next_attempt(registry, first)
+    second = await registry.next_attempt(first)
     await send(registry, second, loss([3, 4, 5], 2.0), size=1)
 
     (curve,) = await get_curves(registry, [first.name], ["train/loss", "validation/loss"])
@@ -211,11 +189,10 @@ async def test_a_list_that_waits_wakes_soon_after_a_point_on_another_registry(op
     token = (await list_metrics(second, job.name)).resume_token
     waiting = asyncio.create_task(list_metrics(second, job.name, token, wait=Duration(seconds=20)))
     await list_metrics(second, job.name)  # the waiting call was sent before this one has answered
-    loop = asyncio.get_running_loop()
-    started = loop.time()
     await send(first, job, loss([1]))
+    acknowledged = asyncio.get_running_loop().time()
     assert [p.step for p in (await waiting).points] == [1]
-    assert loop.time() - started < 1
+    assert asyncio.get_running_loop().time() - acknowledged < 0.2
 
 
 async def test_a_list_that_waits_ends_with_the_run(registry):
@@ -246,6 +223,90 @@ async def test_bad_points_are_refused_whole(registry, points, field):
     failure = await registry.failure_of(send(registry, job, points))
     assert list(failure.fields) == [field]
     assert not (await list_metrics(registry, job.name)).points
+
+
+async def send_columns(registry, job, offset=0, **columns):
+    async def messages():
+        yield job_service_pb2.StreamMetricsRequest(
+            name=job.name,
+            attempt=job.status.attempt,
+            offset=offset,
+            columns=job_service_pb2.MetricColumns(**columns),
+        )
+
+    return [response.committed async for response in registry.jobs.StreamMetrics(messages())]
+
+
+async def test_points_in_columns_are_stored_like_points(registry):
+    job = await registry.running()
+    stored = await send_columns(
+        registry,
+        job,
+        metrics=["train/loss", "unused", "a"],
+        metric_indices=[0, 2, 0],
+        steps=[1, 1, 2],
+        values=[0.5, math.inf, 0.25],
+        measure_times_us=[1_760_000_000_000_001, 1_760_000_000_000_001, 1_760_000_000_000_002],
+    )
+    assert stored == [0, 3]
+    expected = [point(1, 0.5), point(1, math.inf, "a"), point(2, 0.25)]
+    for each in expected:
+        each.attempt = 1
+    assert list((await list_metrics(registry, job.name)).points) == expected
+    assert sorted(await summaries(registry, job.name)) == ["a", "train/loss"]
+
+
+async def test_bad_columns_are_all_named(registry):
+    job = await registry.running()
+    failure = await registry.failure_of(
+        send_columns(
+            registry,
+            job,
+            metrics=["a", "a", "b c"],
+            metric_indices=[0, 3, -1],
+            steps=[1, 0, 1],
+            values=[1.0],
+            measure_times_us=[1, 2, 3],
+        )
+    )
+    assert set(failure.fields) == {
+        "columns.metrics[2]",
+        "columns.metrics",
+        "columns.metric_indices[1]",
+        "columns.metric_indices[2]",
+        "columns.steps[1]",
+        "columns.values",
+    }
+
+
+async def test_points_and_columns_in_one_message_are_refused(registry):
+    job = await registry.running()
+    columns = job_service_pb2.MetricColumns(
+        metrics=["a"], metric_indices=[0], steps=[1], values=[1], measure_times_us=[1]
+    )
+
+    async def messages():
+        yield job_service_pb2.StreamMetricsRequest(
+            name=job.name, attempt=1, points=loss([1]), columns=columns
+        )
+
+    async def sent():
+        return [response async for response in registry.jobs.StreamMetrics(messages())]
+
+    assert list((await registry.failure_of(sent())).fields) == ["columns"]
+
+
+async def test_messages_before_a_bad_one_are_stored(registry):
+    job = await registry.running()
+    failure = await registry.failure_of(send(registry, job, [*loss([1, 2, 3]), point(0, 1.0)], size=1))
+    assert list(failure.fields) == ["points[0].step"]
+    assert [p.step for p in (await list_metrics(registry, job.name)).points] == [1, 2, 3]
+
+
+async def test_too_many_points_in_a_message_are_refused(registry):
+    job = await registry.running()
+    failure = await registry.failure_of(send(registry, job, loss(range(1, 1002)), size=1001))
+    assert failure.reason == "LIMIT_EXCEEDED"
 
 
 async def test_bad_requests_name_the_field(registry):

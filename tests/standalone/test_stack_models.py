@@ -128,6 +128,12 @@ def test_the_loop_from_a_spec_to_a_comparison(
     assert command("runs", "cancel", "four", "--json").json["status"]["state"] == "JOB_STATE_SUCCEEDED"
     shown = command("runs", "watch", "four")
     assert "succeeded" in shown.out
+    lines = command(
+        "runs", "curves", "four", "--axis", "tokens", "--smoothing", "0.5", "--csv"
+    ).out.splitlines()
+    assert lines[0] == "run,metric,step,place,value,smoothed"
+    assert [line.split(",")[2] for line in lines[1:]] == ["1", "2", "3", "4"]
+    assert command("runs", "curves", "four", "--from", "3", "--json").json["curves"][0]["steps"] == ["3", "4"]
     evaluated = command("evaluate", "four", "--dataset", "golden", "--max-tokens", "8")
     assert f"of {size} items" in evaluated.out
     listed = command("evaluations", "list", "--subject", "four", "--json").json["evaluations"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
 from tunix_rt.jobs.directory import JobDirectory
 from tunix_rt.jobs.remote import BUG_PATIENCE, Backoff, answer, wait_for_event
-from tunix_rt.jobs.tail import Batch, Tail, log_lines, metric_points
+from tunix_rt.jobs.tail import Batch, Measured, Tail, log_lines, metric_points
 from tunix_rt.rpc.errors import Internal, OutOfRange, Reason, Unavailable
 from tunix_rt.rpc.telemetry import get_logger
 from tunix_rt.v1 import job_service_pb2 as pb
@@ -69,7 +69,7 @@ async def ship_metrics(
     await _ship(
         jobs.StreamMetrics,
         first,
-        lambda batch: pb.StreamMetricsRequest(offset=batch.offset, points=batch.items),
+        lambda batch: pb.StreamMetricsRequest(offset=batch.offset, columns=metric_columns(batch.items)),
         tail,
         ended,
         shipped or Shipped(),
@@ -89,6 +89,19 @@ async def ship_logs(
         tail,
         ended,
         Shipped(),
+    )
+
+
+def metric_columns(points: Sequence[Measured]) -> pb.MetricColumns:
+    """The points in columns: far less work for the registry than as many `MetricPoint`."""
+    codes: dict[str, int] = {}
+    indices = [codes.setdefault(point.metric, len(codes)) for point in points]
+    return pb.MetricColumns(
+        metrics=codes,
+        metric_indices=indices,
+        steps=[point.step for point in points],
+        values=[point.value for point in points],
+        measure_times_us=[point.time_us for point in points],
     )
 
 

@@ -7,11 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from tunix_rt.v1.run_pb2 import MetricPoint
+from typing import Generic, NamedTuple, TypeVar
 
 MAX_ITEMS = 1000
 MAX_LINE_BYTES = 16 * 1024
@@ -141,16 +137,21 @@ def log_lines(line: bytes) -> list[str]:
     return [line.removesuffix(b"\r").decode("utf-8", "replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")]
 
 
-def metric_points(line: bytes) -> list[MetricPoint]:
+class Measured(NamedTuple):
+    """A value of a metric at a step, with its time in microseconds since 1970."""
+
+    metric: str
+    step: int
+    value: float
+    time_us: int
+
+
+def metric_points(line: bytes) -> list[Measured]:
     """The points of a line of `metrics.jsonl`, by metric. Raises ValueError if it is none."""
     try:
         row = json.loads(line)
         step = int(row["step"])
-        moment = Timestamp()
-        moment.FromNanoseconds(round(float(row["time"]) * 1e6) * 1000)
-        return [
-            MetricPoint(metric=name, step=step, value=float(value), measure_time=moment)
-            for name, value in sorted(row["values"].items())
-        ]
+        moment = round(float(row["time"]) * 1e6)
+        return [Measured(name, step, float(value), moment) for name, value in sorted(row["values"].items())]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"metrics.jsonl has a broken line: {line[:200]!r}") from error

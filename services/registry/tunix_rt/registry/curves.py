@@ -1,26 +1,42 @@
-"""Curves as arrays: which points count, their summary, and samples that keep the extremes."""
+"""Curves as arrays: which points count, and their summary."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Steps = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
+Times = npt.NDArray[np.int64]
+T = TypeVar("T", bound=np.generic)
 NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
 class Part:
-    """The points of one attempt, and the first step from which a newer attempt counts instead."""
+    """The points of one attempt, and the first step from which a newer attempt counts instead.
+
+    `times` are microseconds since 1970, 0 where unknown; None where nobody asks for them.
+    """
 
     steps: Steps
     values: Values
     end_step: int = NEVER
+    times: Times | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The points of a metric that count, by rising step; `times` as in `Part`."""
+
+    steps: Steps
+    values: Values
+    times: Times | None = None
 
 
 @dataclass(frozen=True)
@@ -36,17 +52,20 @@ class Summary:
     count: int
 
 
-def resolve(parts: Sequence[Part]) -> tuple[Steps, Values]:
-    """The points that count, by rising step; `parts` by rising attempt. Of one step the latest counts."""
+def resolve(parts: Sequence[Part]) -> Curve:
+    """The points that count; `parts` by rising attempt. Of one step the latest counts."""
     kept = [part.steps < part.end_step for part in parts]
-    steps = np.concatenate([np.empty(0, np.int64), *(p.steps[k] for p, k in zip(parts, kept, strict=True))])
-    values = np.concatenate([np.empty(0), *(p.values[k] for p, k in zip(parts, kept, strict=True))])
-    if not is_rising(steps):
-        order = np.argsort(steps, kind="stable")
-        steps, values = steps[order], values[order]
-        latest = np.append(steps[1:] != steps[:-1], True)
-        steps, values = steps[latest], values[latest]
-    return steps, values
+    steps = _joined(np.int64, [part.steps[k] for part, k in zip(parts, kept, strict=True)])
+    values = _joined(np.float64, [part.values[k] for part, k in zip(parts, kept, strict=True)])
+    timed = [part.times[k] for part, k in zip(parts, kept, strict=True) if part.times is not None]
+    times = _joined(np.int64, timed) if timed else None
+    if is_rising(steps):
+        return Curve(steps, values, times)
+    order = np.argsort(steps, kind="stable")
+    steps = steps[order]
+    latest = np.append(steps[1:] != steps[:-1], True)
+    order = order[latest]
+    return Curve(steps[latest], values[order], None if times is None else times[order])
 
 
 def is_rising(steps: Steps) -> bool:
@@ -84,32 +103,13 @@ def extend(summary: Summary, steps: Steps, values: Values) -> Summary:
     )
 
 
-def sample(
-    steps: Steps, values: Values, max_points: int, *, first_step: int, last_step: int
-) -> tuple[Steps, Values]:
-    """At most `max_points` (at least 2) points: first, smallest, largest and last of each bucket.
-
-    The buckets divide `[first_step, last_step]` evenly, so that curves drawn together share a grid.
-    """
-    if len(steps) <= max_points:
-        return steps, values
-    if max_points < 4:
-        return steps[[0, -1]], values[[0, -1]]
-    buckets = max_points // 4
-    span = last_step - first_step + 1
-    bucket = ((steps - first_step) * float(buckets) / span).astype(np.int64)
-    starts = np.flatnonzero(np.append(True, bucket[1:] != bucket[:-1]))
-    ends = np.append(starts[1:], len(steps))
-    chosen: list[int] = []
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        low, high = _extremes(values[start:end])
-        chosen += sorted({start, start + low, start + high, end - 1})
-    return steps[chosen], values[chosen]
-
-
 def _extremes(values: Values) -> tuple[int, int]:
     """The positions of the smallest and the largest value; NaN counts only if there is nothing else."""
     numbers = np.flatnonzero(~np.isnan(values))
     if not len(numbers):
         return 0, 0
     return int(numbers[values[numbers].argmin()]), int(numbers[values[numbers].argmax()])
+
+
+def _joined(dtype: type[T], arrays: Sequence[npt.NDArray[T]]) -> npt.NDArray[T]:
+    return np.concatenate([np.empty(0, dtype), *arrays])

@@ -106,6 +106,17 @@ class Database:
             async with AsyncExitStack() as stack:
                 yield Transaction(await self._begin(stack))
 
+    async def execute(self, sql: str, /, **params: object) -> int:
+        """Runs one statement, a transaction of its own, and returns the number of rows that it changed.
+
+        Where this raises Unavailable the statement may have been committed.
+        """
+        if self._pool is None:
+            raise RuntimeError("the database is not open")
+        with _translated():
+            async with self._pool.connection() as connection:
+                return await Transaction(connection).execute(sql, **params)
+
     async def _begin(self, stack: AsyncExitStack) -> psycopg.AsyncConnection[DictRow]:
         """A connection on which BEGIN has worked; those that died in the pool are replaced on the way."""
         if self._pool is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.registry import artifacts, enqueue, finish, queue, scores
@@ -14,11 +14,13 @@ from tunix_rt.registry.metric_writer import MetricWriter
 from tunix_rt.registry.paging import wait_seconds
 from tunix_rt.registry.wakeups import LOOK_AGAIN_SECONDS, Wakeups
 from tunix_rt.rpc.errors import InvalidArgument
-from tunix_rt.rpc.streams import read_on
+from tunix_rt.rpc.streams import read_ahead, read_on
 from tunix_rt.v1 import artifact_pb2, job_service_pb2_grpc
 from tunix_rt.v1 import job_service_pb2 as pb
 
 Context = Any
+Request = TypeVar("Request", pb.StreamMetricsRequest, pb.StreamLogsRequest)
+_MESSAGES_AHEAD = 8
 
 
 class JobServicer(job_service_pb2_grpc.JobServiceServicer):
@@ -72,20 +74,17 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
     async def StreamMetrics(
         self, requests: AsyncIterator[pb.StreamMetricsRequest], _context: Context
     ) -> AsyncIterator[pb.StreamMetricsResponse]:
-        """Stores points, a message at a time."""
-        async with read_on(requests):
+        """Stores points: what has come so far by one commit, with an answer for each message."""
+        async with read_ahead(requests, _MESSAGES_AHEAD) as groups:
             writer: MetricWriter | None = None
-            async for request in requests:
+            async for group in groups:
                 if writer is None:
-                    writer = MetricWriter(request.name, request.attempt)
+                    writer = MetricWriter(group[0].name, group[0].attempt)
                     async with self._database.transaction() as tx:
                         committed = await writer.open(tx)
                     yield pb.StreamMetricsResponse(committed=committed)
-                else:
-                    _check_same(request, writer.run, writer.attempt)
-                if request.points:
-                    async with self._database.transaction() as tx:
-                        committed = await writer.write(tx, request.offset, request.points)
+                checked = (_check_same(request, writer.run, writer.attempt) for request in group)
+                async for committed in writer.write(self._database, checked):
                     self._wakeups.announce(writer.run)
                     yield pb.StreamMetricsResponse(committed=committed)
 
@@ -147,6 +146,7 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
             return await queue.count(tx)
 
 
-def _check_same(request: pb.StreamMetricsRequest | pb.StreamLogsRequest, name: str, attempt: int) -> None:
+def _check_same(request: Request, name: str, attempt: int) -> Request:
     if request.name not in ("", name) or request.attempt not in (0, attempt):
         raise InvalidArgument.of("name", "name and attempt differ from the first message of the stream.")
+    return request

@@ -8,12 +8,13 @@ from tunix_rt.registry import queue
 from tunix_rt.registry.database import Row, Transaction
 from tunix_rt.registry.paging import cut, resume_position, resume_token, within_bytes
 from tunix_rt.registry.streams import check_offset
-from tunix_rt.rpc.errors import NotFound, Reason, ResourceExhausted
+from tunix_rt.rpc.errors import InvalidArgument, NotFound, Reason, ResourceExhausted
 from tunix_rt.rpc.pages import page_size
 from tunix_rt.v1 import job_service_pb2, registry_service_pb2
 
 MAX_LINES = 1000
 MAX_BYTES = 1024 * 1024
+MAX_CONTAINS = 1000
 _CHUNK_ROWS = 1000
 
 
@@ -80,11 +81,34 @@ async def list_lines(
     tx: Transaction, request: registry_service_pb2.ListLogsRequest
 ) -> registry_service_pb2.ListLogsResponse:
     """The lines after the resume token, in the order in which they were stored."""
+    if len(request.contains) > MAX_CONTAINS:
+        text = f"has {len(request.contains)} characters; at most {MAX_CONTAINS} are searched for."
+        raise InvalidArgument.of("contains", text)
     size = page_size(request.page_size, default=1000, maximum=10_000)
     attempt, offset = resume_position(request.resume_token, request.name)
     job = await tx.one("SELECT state FROM jobs WHERE name = %(name)s", name=request.name)
     if job is None:
         raise NotFound(request.name)
+    response = registry_service_pb2.ListLogsResponse(state=job["state"])
+    while True:
+        rows = await _chunks_after(tx, request.name, attempt, offset)
+        before = attempt, offset
+        for row in rows:
+            after = offset if row["attempt"] == attempt else 0
+            lines = job_service_pb2.StreamLogsRequest.FromString(row["lines"]).lines
+            for number, text in enumerate(lines, start=row["first_offset"]):
+                if number < after or len(response.lines) >= size:
+                    continue
+                if request.contains in text:
+                    response.lines.add(attempt=row["attempt"], offset=number, text=text)
+                attempt, offset = row["attempt"], number + 1
+        if response.lines or (attempt, offset) == before:
+            break
+    response.resume_token = resume_token(attempt, offset, request.name)
+    return response
+
+
+async def _chunks_after(tx: Transaction, job: str, attempt: int, offset: int) -> list[Row]:
     rows = await tx.all(
         within_bytes(
             "SELECT attempt, first_offset, lines FROM log_chunks WHERE job = %(name)s"
@@ -94,19 +118,9 @@ async def list_lines(
             order="attempt, first_offset",
             payload="lines",
         ),
-        name=request.name,
+        name=job,
         attempt=attempt,
         offset=offset,
         limit=_CHUNK_ROWS,
     )
-    response = registry_service_pb2.ListLogsResponse(state=job["state"])
-    for row in cut(rows, len(rows))[0]:
-        after = offset if row["attempt"] == attempt else 0
-        lines = job_service_pb2.StreamLogsRequest.FromString(row["lines"]).lines
-        for number, text in enumerate(lines, start=row["first_offset"]):
-            if number < after or len(response.lines) >= size:
-                continue
-            response.lines.add(attempt=row["attempt"], offset=number, text=text)
-            attempt, offset = row["attempt"], number + 1
-    response.resume_token = resume_token(attempt, offset, request.name)
-    return response
+    return cut(rows, len(rows))[0]

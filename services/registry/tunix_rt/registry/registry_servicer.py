@@ -9,6 +9,7 @@ from typing import Any
 from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.registry import (
     artifacts,
+    curve_answers,
     datasets,
     garbage,
     leaderboard,
@@ -165,7 +166,7 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
     async def GetCurves(self, request: pb.GetCurvesRequest, _context: Context) -> pb.GetCurvesResponse:
         """Returns curves within a budget of points."""
         async with self._database.transaction() as tx:
-            return await metrics.get_curves(tx, request)
+            return await curve_answers.get_curves(tx, request)
 
     async def ListLogs(self, request: pb.ListLogsRequest, _context: Context) -> pb.ListLogsResponse:
         """Lists the log lines of a job; waits for some if asked to."""

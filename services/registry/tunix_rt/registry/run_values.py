@@ -28,12 +28,16 @@ class Refresher:
         self._run = run
         self._due = 0.0
 
+    @property
+    def due(self) -> bool:
+        """Whether it is time to refresh."""
+        return time.monotonic() >= self._due
+
     async def after_write(self, tx: Transaction) -> None:
         """Refreshes the values in the transaction that wrote summaries, if it is time."""
-        now = time.monotonic()
-        if now >= self._due:
+        if self.due:
             await tx.execute(_REFRESH, run=self._run)
-            self._due = now + REFRESH_SECONDS
+            self._due = time.monotonic() + REFRESH_SECONDS
 
 
 async def settle(tx: Transaction, run: str) -> None:

@@ -106,7 +106,9 @@ class Wakeups:
             try:
                 async with self._database.transaction() as tx:
                     await tx.execute(
-                        "SELECT pg_notify(%(channel)s, topic) FROM unnest(%(topics)s::text[]) AS topic",
+                        # Notices may be lost, so this commit need not wait for the disk.
+                        "SELECT set_config('synchronous_commit', 'off', true) UNION ALL"
+                        " SELECT pg_notify(%(channel)s, topic)::text FROM unnest(%(topics)s::text[]) topic",
                         channel=CHANNEL,
                         topics=sorted(topics),
                     )

@@ -10,6 +10,7 @@ import typer
 
 from tunix_rt.standalone import run_change_commands as changes
 from tunix_rt.standalone.connection import CALL_SECONDS, Connection, connect
+from tunix_rt.standalone.curve_commands import curves
 from tunix_rt.standalone.follow import watch_run
 from tunix_rt.standalone.options import GatewayOption, JsonOption
 from tunix_rt.standalone.output import console, errors, message_dict, print_json
@@ -34,6 +35,7 @@ app = typer.Typer(
     help="List, show, watch, change and cancel training runs; read what they left.",
     no_args_is_help=True,
 )
+app.command()(curves)
 RunArgument = Annotated[str, typer.Argument(help="The run.", metavar="RUN")]
 
 
