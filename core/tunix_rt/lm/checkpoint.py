@@ -72,9 +72,12 @@ def verify_checkpoint(directory: Path | str) -> None:
         raise ModelError(
             f"{folder.name}/{MANIFEST_FILE}", problem, remedy="Resume with the version it is of."
         )
+    files = manifest.get("files")
+    if not isinstance(files, dict) or STATE_FILE not in files:
+        raise ModelError(f"{folder.name}/{MANIFEST_FILE}", "does not name the files.", remedy=_DAMAGED)
     damaged = [
         name
-        for name, file in manifest["files"].items()
+        for name, file in files.items()
         if not (folder / name).is_file()
         or (folder / name).stat().st_size != file["size_bytes"]
         or _sha256(folder / name) != file["sha256"]
