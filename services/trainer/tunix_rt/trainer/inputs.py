@@ -20,7 +20,8 @@ from tunix_rt.trainer.specfile import TrainSpec, parse_spec
 class Inputs:
     """Everything read from a job directory but the weights.
 
-    `identity` hashes spec, dataset and base model: a checkpoint with another one is of another run.
+    `identity` hashes spec, dataset and base model: a checkpoint with another one is of another run. How
+    the run lies on devices is no part of it.
     """
 
     spec: TrainSpec
@@ -45,7 +46,8 @@ def read_inputs(directory: JobDirectory) -> Inputs:
     base_digest = weights_digest(directory.base)
     with directory.traces.open("rb") as file:
         traces = hashlib.file_digest(file, "sha256").hexdigest()
-    identity = hashlib.sha256(json.dumps([asdict(spec), traces, base_digest]).encode()).hexdigest()
+    trained = {name: value for name, value in asdict(spec).items() if name != "sharding"}
+    identity = hashlib.sha256(json.dumps([trained, traces, base_digest]).encode()).hexdigest()
     return Inputs(spec, splits, batches, Plan.of(spec, batches), base_digest, identity)
 
 

@@ -14,7 +14,7 @@ from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.metrics_file import write_metrics
 from tunix_rt.trainer.optimizer import learning_rate
 from tunix_rt.trainer.plan import Plan
-from tunix_rt.trainer.program import Program, batch_arrays
+from tunix_rt.trainer.program import Program
 from tunix_rt.trainer.snapshot import Snapshot
 from tunix_rt.trainer.specfile import TrainSpec
 
@@ -60,7 +60,11 @@ class Training:
         batch = self.batches.batch(snapshot.step)
         rate = learning_rate(self.spec.optimizer, step, steps=self.plan.steps)
         snapshot.trained, snapshot.optimizer, scalars = self.program.step(
-            snapshot.trained, snapshot.optimizer, self.frozen, batch_arrays(batch), np.float32(rate)
+            snapshot.trained,
+            snapshot.optimizer,
+            self.frozen,
+            self.program.arrays(batch),
+            self.program.spread.placed_scalar(np.float32(rate)),
         )
         loss, grad_norm = float(scalars["loss"]), float(scalars["grad_norm"])
         if not bool(scalars["finite"]):
@@ -85,7 +89,7 @@ class Training:
         for batch in validation_batches(
             self.validation, batch_size=spec.batch_size, max_length=spec.max_length
         ):
-            scalars = self.program.validate(snapshot.trained, self.frozen, batch_arrays(batch))
+            scalars = self.program.validate(snapshot.trained, self.frozen, self.program.arrays(batch))
             weight = float(batch.weights.sum(dtype="float64"))
             loss += float(scalars["loss"]) * weight
             accuracy += float(scalars["accuracy"]) * weight

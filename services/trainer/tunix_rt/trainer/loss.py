@@ -29,8 +29,11 @@ class Gathered(NamedTuple):
     chunks: Array
 
 
-def gather_rows(targets: np.ndarray, weights: np.ndarray) -> Gathered:
-    """The positions of weight above 0 among targets and weights (B, T); their size is fixed by B and T."""
+def gather_rows(targets: np.ndarray, weights: np.ndarray, total: float | None = None) -> Gathered:
+    """The positions of weight above 0 among targets and weights (B, T); their size is fixed by B and T.
+
+    Weights are divided by `total`, or by their sum.
+    """
     flat = weights.reshape(-1)
     size = -(-flat.size // CHUNK) * CHUNK
     found = np.flatnonzero(flat)
@@ -38,7 +41,7 @@ def gather_rows(targets: np.ndarray, weights: np.ndarray) -> Gathered:
     rows[: found.size] = found
     chosen_targets, chosen_weights = np.zeros(size, np.int32), np.zeros(size, np.float32)
     chosen_targets[: found.size] = targets.reshape(-1)[found]
-    total = flat.sum(dtype=np.float64)
+    total = flat.sum(dtype=np.float64) if total is None else total
     if found.size:
         chosen_weights[: found.size] = flat[found] / total
     chunks = np.array(-(-found.size // CHUNK), np.int32)

@@ -15,10 +15,12 @@ from tunix_rt.rpc.errors import Violation
 from tunix_rt.rpc.names import DATASET, MODEL_VERSION, check, check_id
 from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
 from tunix_rt.v1.evaluation_pb2 import EvaluationSpec
-from tunix_rt.v1.run_pb2 import LoraTuning, OptimizerSpec, RunSpec
+from tunix_rt.v1.run_pb2 import LoraTuning, OptimizerSpec, RunSpec, ShardingSpec
 
 MAX_STEPS = 10_000_000
 MAX_EVALUATIONS = 20
+MAX_DEVICES = 4096
+MAX_PROCESSES = 16
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -90,6 +92,7 @@ def _run_violations(spec: RunSpec) -> Iterator[Violation]:
     if spec.checkpoint_every < 0:
         text = f"is {spec.checkpoint_every}; it must be positive, or 0 to save only the last step."
         yield Violation("spec.checkpoint_every", text)
+    yield from _sharding_violations(spec.sharding)
     yield from choice_violations(spec.format, FORMATS, "spec.format")
     yield from system_prompt_violations(spec.system_prompt, "spec.system_prompt")
     if len(spec.evaluate_after) > MAX_EVALUATIONS:
@@ -146,6 +149,18 @@ def _optimizer_violations(spec: RunSpec) -> Iterator[Violation]:
     for name, value in (("beta1", optimizer.beta1), ("beta2", optimizer.beta2)):
         if not 0 <= value < 1:
             yield Violation(f"{path}.{name}", f"is {value:g}; it must be in [0, 1).")
+
+
+def _sharding_violations(sharding: ShardingSpec) -> Iterator[Violation]:
+    path = "spec.sharding"
+    for name, value, zero in (("data", sharding.data, "all that fsdp leaves"), ("fsdp", sharding.fsdp, "1")):
+        if not 0 <= value <= MAX_DEVICES:
+            yield Violation(
+                f"{path}.{name}", f"is {value}; it must be in [1, {MAX_DEVICES}], or 0 for {zero}."
+            )
+    if not 0 <= sharding.processes <= MAX_PROCESSES:
+        text = f"is {sharding.processes}; it must be in [1, {MAX_PROCESSES}], or 0 for 1."
+        yield Violation(f"{path}.processes", text)
 
 
 def _some(violation: Violation | None) -> list[Violation]:

@@ -10,6 +10,8 @@ from typing import Any
 from tunix_rt.trainer.failure import TrainingFailure
 
 DECAYS = ("COSINE", "LINEAR", "CONSTANT")
+MAX_DEVICES = 4096
+MAX_PROCESSES = 16
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,15 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True)
+class ShardingSettings:
+    """How a run lies on its devices: `data` 0 takes all that `fsdp` leaves."""
+
+    data: int = 0
+    fsdp: int = 1
+    processes: int = 1
+
+
+@dataclass(frozen=True)
 class TrainSpec:
     """What is trained, on which splits, and how; exactly one of `steps` and `epochs` is not 0.
 
@@ -55,6 +66,7 @@ class TrainSpec:
     format: str
     system_prompt: str
     remat: bool
+    sharding: ShardingSettings
 
 
 def parse_spec(value: object) -> TrainSpec:
@@ -86,6 +98,7 @@ def parse_spec(value: object) -> TrainSpec:
         format=reader.choice("format", ("answer-line", "tags"), "answer-line"),
         system_prompt=reader.text("system_prompt", ""),
         remat=reader.flag("remat"),
+        sharding=_sharding(reader.section("sharding")),
     )
     if (spec.steps > 0) == (spec.epochs > 0):
         reader.problems.append("steps and epochs: exactly one of them must be set.")
@@ -121,6 +134,16 @@ def _lora(reader: _Reader) -> LoraSettings:
         reader.problems.append(f"{reader.path}targets: must be names of projections.")
     reader.finish()
     return LoraSettings(rank=rank, alpha=alpha, targets=tuple(targets))
+
+
+def _sharding(reader: _Reader) -> ShardingSettings:
+    settings = ShardingSettings(
+        data=reader.whole("data", 0, high=MAX_DEVICES),
+        fsdp=reader.whole("fsdp", 0, high=MAX_DEVICES) or 1,
+        processes=reader.whole("processes", 0, high=MAX_PROCESSES) or 1,
+    )
+    reader.finish()
+    return settings
 
 
 class _Reader:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +21,7 @@ from tunix_rt.trainer.export import export_model
 from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.inputs import Inputs, read_inputs
 from tunix_rt.trainer.loop import Training
+from tunix_rt.trainer.mesh import Spread
 from tunix_rt.trainer.metrics_file import open_metrics
 from tunix_rt.trainer.optimizer import make_optimizer
 from tunix_rt.trainer.program import Program, build_program, take_apart
@@ -33,22 +37,33 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
     Raises TrainingFailure and ModelError for what is wrong with the spec, the traces or the model.
     """
     inputs = read_inputs(directory)
-    model = _model(directory, inputs.spec)
+    spread = Spread.of(inputs.spec.sharding, jax.devices())
+    report = report if spread.leads else _nothing
+    with spread.loading():
+        model = spread.marked(_model(directory, inputs.spec))
     graph, trained, frozen = take_apart(model, lora=inputs.spec.lora is not None)
-    facts = _facts(inputs, parameters=parameter_count(model), trained=_size(trained))
+    facts = _facts(inputs, parameters=parameter_count(model), trained=_size(trained)) | spread.facts()
     del model  # its arrays are given away to the first step
-    write_json(directory.facts, facts)
+    if spread.leads:
+        write_json(directory.facts, facts)
     optimizer = make_optimizer(inputs.spec.optimizer)
-    snapshot = load_snapshot(
-        directory,
-        Snapshot(step=0, weighted_tokens=0, trained=trained, optimizer=optimizer.init(trained)),
-        identity=inputs.identity,
+    trained, frozen = spread.placed(trained), spread.placed(frozen)
+    start = Snapshot(
+        step=0, weighted_tokens=0, trained=trained, optimizer=spread.made(optimizer.init, trained)
     )
+    with spread.loading():
+        snapshot = load_snapshot(directory, start, identity=inputs.identity)
+    if snapshot is not start:
+        snapshot.trained, snapshot.optimizer = map(spread.placed, (snapshot.trained, snapshot.optimizer))
+    del start, trained  # as the model's
     report(_opening(facts, snapshot.step))
-    program = build_program(graph, optimizer, lora=inputs.spec.lora is not None, remat=inputs.spec.remat)
+    program = build_program(
+        graph, optimizer, lora=inputs.spec.lora is not None, remat=inputs.spec.remat, spread=spread
+    )
     if snapshot.step < inputs.plan.steps and not stop_asked():
         program = _compiled(program, inputs, snapshot, frozen=frozen, report=report)
-    with open_metrics(directory.metrics, step=snapshot.step) as metrics:
+    metrics_path = directory.metrics if spread.leads else Path(os.devnull)
+    with open_metrics(metrics_path, step=snapshot.step) as metrics:
         snapshot = Training(
             spec=inputs.spec,
             plan=inputs.plan,
@@ -57,14 +72,30 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
             batches=inputs.batches,
             validation=inputs.splits.validation,
             metrics=metrics,
-            save=lambda reached: save_snapshot(directory, reached, identity=inputs.identity),
+            save=lambda reached: _save(directory, reached, spread, identity=inputs.identity),
             stop_asked=stop_asked,
             report=report,
         ).run(snapshot)
     if snapshot.step < inputs.plan.steps:
         return {"state": "stopped", "step": snapshot.step}
-    export_model(nnx.merge(graph, snapshot.trained, frozen), directory)
+    with spread.loading():
+        whole = [spread.collected(tree) for tree in (snapshot.trained, frozen)]
+        if spread.leads:
+            export_model(nnx.merge(graph, *whole), directory)
     return {"state": "succeeded"}
+
+
+def _save(directory: JobDirectory, reached: Snapshot, spread: Spread, *, identity: str) -> None:
+    """Collect the state from all devices, and write it by the process that leads."""
+    whole = replace(
+        reached, trained=spread.collected(reached.trained), optimizer=spread.collected(reached.optimizer)
+    )
+    if spread.leads:
+        save_snapshot(directory, whole, identity=identity)
+
+
+def _nothing(_line: str) -> None:
+    """Reports nothing; the process that leads does."""
 
 
 def _model(directory: JobDirectory, spec: TrainSpec) -> Decoder:
