@@ -9,6 +9,7 @@ from flax import nnx
 
 from tunix_rt.lm.attention import cached_attention, causal_attention
 from tunix_rt.lm.config import ModelConfig
+from tunix_rt.lm.divided import rows_of
 from tunix_rt.lm.rotary import rotary_table, rotate
 
 Table = tuple[jax.Array, jax.Array]
@@ -173,7 +174,7 @@ class Decoder(nnx.Module):
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """The embeddings (tokens.size, hidden)."""
-        return jnp.take(self.embedding[...], tokens.reshape(-1), axis=0)
+        return rows_of(self.embedding, tokens.reshape(-1))
 
     def head_weight(self) -> jax.Array:
         """The output matrix (vocabulary, hidden): the embedding where the two are tied."""

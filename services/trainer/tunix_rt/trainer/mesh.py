@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from tunix_rt.lm.divided import Part
 from tunix_rt.lm.model import Decoder
 from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.specfile import ShardingSettings
@@ -63,6 +64,16 @@ class Spread:
     def leads(self) -> bool:
         """Whether this process is the one that writes the run's files."""
         return jax.process_index() == 0
+
+    @property
+    def compiler_options(self) -> dict[str, Any]:
+        """What XLA is told: on CPUs it would undo remat, and begin with collecting every layer's matrices."""
+        if self.alone or self.mesh.devices.flat[0].platform != "cpu":
+            return {}
+        return {
+            "xla_disable_hlo_passes": "cse_barrier_expander",
+            "xla_cpu_enable_concurrency_optimized_scheduler": False,
+        }
 
     def facts(self) -> dict[str, Any]:
         """What a run's facts say of its devices."""
@@ -154,23 +165,13 @@ class Spread:
         return jax.tree.map(lambda leaf: divided(leaf.shape, self.fsdp), tree)
 
 
-class Part(nnx.Variable[jax.Array]):
-    """A device's part of a divided array; reading it collects the whole one along `whole_axis`."""
-
-    def get_value(self, **index: Any) -> jax.Array:
-        """The whole array; its gradient goes back to the parts, summed over the devices of `fsdp`."""
-        part = super().get_value(**index)
-        whole: jax.Array = jax.lax.all_gather(part, FSDP, axis=self.whole_axis, tiled=True)
-        return whole
-
-
 def opened(model: Decoder) -> Decoder:
     """A device's part of a marked model, as a model that collects a matrix whenever it is read."""
     for _, module in list(nnx.iter_graph(model)):
         for name, variable in list(vars(module).items()) if isinstance(module, nnx.Module) else ():
             if isinstance(variable, nnx.Variable) and variable.has_metadata("whole_axis"):
                 axis = variable.get_metadata("whole_axis")
-                setattr(module, name, Part(variable.get_value(), whole_axis=axis))
+                setattr(module, name, Part(variable.get_value(), whole_axis=axis, mesh_axis=FSDP))
     return model
 
 

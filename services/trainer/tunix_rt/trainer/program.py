@@ -41,10 +41,11 @@ class Program:
     def compiled(self, trained: Tree, state: Tree, frozen: Tree, *, batch: Batch, validates: bool) -> Program:
         """The same steps compiled now, so that no later step is slow; `batch` gives the shapes."""
         arrays = self.arrays(batch)
-        step = self.lowered(trained, state, frozen, arrays).compile()
+        step = self.lowered(trained, state, frozen, arrays).compile(self.spread.compiler_options)
         if not validates:
             return replace(self, step=step)
-        return replace(self, step=step, validate=jax.jit(self.validate).lower(trained, frozen, arrays).compile())
+        validate = jax.jit(self.validate).lower(trained, frozen, arrays)
+        return replace(self, step=step, validate=validate.compile(self.spread.compiler_options))
 
     def lowered(self, trained: Tree, state: Tree, frozen: Tree, arrays: Arrays) -> jax.stages.Lowered:
         """The step, ready to be compiled for arrays, or for their shapes and shardings."""
