@@ -1,10 +1,12 @@
 """Parameters of which a device holds a part, collected when they are read inside `jax.shard_map`."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+_Module = TypeVar("_Module", bound=nnx.Module)
 
 
 class Part(nnx.Variable[jax.Array]):
@@ -32,3 +34,20 @@ def rows_of(table: nnx.Variable[jax.Array], indices: jax.Array) -> jax.Array:
     if isinstance(table, Part) and table.whole_axis == 0:
         return table.rows(indices)
     return jnp.take(table[...], indices, axis=0)
+
+
+def collected_after(module: _Module, x: jax.Array) -> _Module:
+    """The module, whose parts are collected no sooner than x exists; without parts, as it is.
+
+    Otherwise XLA may collect the matrices of all layers at the beginning, and hold them.
+    """
+    graph, state = nnx.split(module)
+    if not any(isinstance(variable, Part) for variable in jax.tree.leaves(state, is_leaf=_is_variable)):
+        return module
+    state, _ = jax.lax.optimization_barrier((state, x))
+    tied: _Module = nnx.merge(graph, state)
+    return tied
+
+
+def _is_variable(node: Any) -> bool:
+    return isinstance(node, nnx.Variable)

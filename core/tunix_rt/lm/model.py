@@ -9,7 +9,7 @@ from flax import nnx
 
 from tunix_rt.lm.attention import cached_attention, causal_attention
 from tunix_rt.lm.config import ModelConfig
-from tunix_rt.lm.divided import rows_of
+from tunix_rt.lm.divided import collected_after, rows_of
 from tunix_rt.lm.rotary import rotary_table, rotate
 
 Table = tuple[jax.Array, jax.Array]
@@ -122,8 +122,10 @@ class Decoder(nnx.Module):
         step: Callable[..., jax.Array] = _layer_states
         if remat:
             step = nnx.remat(_layer_states, static_argnums=(4,))
+        previous = x
         for layer in self.layers:
-            x = step(layer, x, table, segments, tokens.shape, after)
+            whole = collected_after(layer, previous)
+            previous, x = x, step(whole, x, table, segments, tokens.shape, after)
         return self.norm(x)
 
     def hidden_and_cache(

@@ -65,15 +65,12 @@ class Spread:
         """Whether this process is the one that writes the run's files."""
         return jax.process_index() == 0
 
-    @property
-    def compiler_options(self) -> dict[str, Any]:
-        """What XLA is told: on CPUs it would undo remat, and begin with collecting every layer's matrices."""
-        if self.alone or self.mesh.devices.flat[0].platform != "cpu":
+    def compiler_options(self, *, remat: bool) -> dict[str, Any]:
+        """What XLA is told: on CPUs it would take recomputed values from the forward pass after all."""
+        if self.mesh.devices.flat[0].platform != "cpu" or (self.alone and not remat):
             return {}
-        return {
-            "xla_disable_hlo_passes": "cse_barrier_expander",
-            "xla_cpu_enable_concurrency_optimized_scheduler": False,
-        }
+        kept: dict[str, Any] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+        return kept if self.alone else kept | {"xla_cpu_enable_concurrency_optimized_scheduler": False}
 
     def facts(self) -> dict[str, Any]:
         """What a run's facts say of its devices."""

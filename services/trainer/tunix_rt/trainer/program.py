@@ -35,17 +35,18 @@ class Program:
 
     graph: nnx.GraphDef[Decoder]
     spread: Spread
+    options: dict[str, Any]
     step: Callable[..., tuple[Tree, Tree, dict[str, jax.Array]]]
     validate: Callable[..., dict[str, jax.Array]]
 
     def compiled(self, trained: Tree, state: Tree, frozen: Tree, *, batch: Batch, validates: bool) -> Program:
         """The same steps compiled now, so that no later step is slow; `batch` gives the shapes."""
         arrays = self.arrays(batch)
-        step = self.lowered(trained, state, frozen, arrays).compile(self.spread.compiler_options)
+        step = self.lowered(trained, state, frozen, arrays).compile(self.options)
         if not validates:
             return replace(self, step=step)
         validate = jax.jit(self.validate).lower(trained, frozen, arrays)
-        return replace(self, step=step, validate=validate.compile(self.spread.compiler_options))
+        return replace(self, step=step, validate=validate.compile(self.options))
 
     def lowered(self, trained: Tree, state: Tree, frozen: Tree, arrays: Arrays) -> jax.stages.Lowered:
         """The step, ready to be compiled for arrays, or for their shapes and shardings."""
@@ -104,7 +105,7 @@ def build_program(
         loss, accuracy = spread.summed(partial(loss_of, False))(trained, frozen, arrays)
         return {"loss": loss, "accuracy": accuracy}
 
-    return Program(graph, spread, step, validate)
+    return Program(graph, spread, spread.compiler_options(remat=remat), step, validate)
 
 
 def batch_arrays(batch: Batch, *, parts: int = 1) -> Arrays:
