@@ -90,6 +90,16 @@ class Spread:
         """Where the arrays of a tree of parameters or optimizer state lie."""
         return jax.tree.map(lambda leaf: NamedSharding(self.mesh, divided(leaf.shape, self.fsdp)), tree)
 
+    def shaped(self, tree: Tree) -> Tree:
+        """The tree's shapes and where they lie, to compile for; nothing is made."""
+        if self.alone:
+            return tree
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            tree,
+            self.shardings(tree),
+        )
+
     def placed(self, tree: Tree) -> Tree:
         """A tree of parameters or optimizer state, laid on the devices."""
         return tree if self.alone else jax.tree.map(_put, tree, self.shardings(tree))
