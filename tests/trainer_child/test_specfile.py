@@ -1,7 +1,7 @@
 import pytest
 
 from tunix_rt.trainer.failure import TrainingFailure
-from tunix_rt.trainer.specfile import LoraSettings, OptimizerSettings, TrainSpec, parse_spec
+from tunix_rt.trainer.specfile import LoraSettings, OptimizerSettings, ShardingSettings, TrainSpec, parse_spec
 
 SMALLEST = {"steps": 10, "batch_size": 2, "max_length": 64, "optimizer": {"learning_rate": 0.001}}
 
@@ -29,6 +29,7 @@ def test_defaults_are_those_of_the_proto():
         format="answer-line",
         system_prompt="",
         remat=False,
+        sharding=ShardingSettings(data=0, fsdp=1, processes=1),
     )
 
 
@@ -75,6 +76,9 @@ def test_all_bad_fields_are_reported_together():
         ({"full": {"rank": 2}}, "full.rank"),
         ({"lora": {"targets": "q_proj"}}, "lora.targets"),
         ({"seed": True}, "seed"),
+        ({"sharding": {"fsdp": -1}}, "sharding.fsdp"),
+        ({"sharding": {"processes": 17}}, "sharding.processes"),
+        ({"sharding": {"tensor": 2}}, "sharding.tensor"),
         ({"format": "xml"}, "format"),
     ],
 )

@@ -59,6 +59,15 @@ def train(
     text_format: Annotated[str | None, typer.Option("--format", help="answer-line or tags.")] = None,
     system_prompt: Annotated[str | None, typer.Option("--system-prompt")] = None,
     remat: Annotated[bool, typer.Option("--remat", help="Recompute activations: less memory.")] = False,
+    data: Annotated[
+        int | None, typer.Option("--data", help="Devices that divide rows. (default: all that --fsdp leaves)")
+    ] = None,
+    fsdp: Annotated[
+        int | None, typer.Option("--fsdp", help="Devices that divide parameters as well. (default 1)")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", help="Processes of the run on its host. (default 1)")
+    ] = None,
     evaluate_after: Annotated[
         list[str] | None,
         typer.Option(
@@ -91,6 +100,7 @@ def train(
     }
     apply_options(run_spec, given, from_file=spec is not None)
     apply_tuning(run_spec, lora_rank=lora_rank, full=full)
+    apply_sharding(run_spec, {"data": data, "fsdp": fsdp, "processes": processes})
     optimizer = {"learning_rate": learning_rate, "warmup_steps": warmup_steps, "weight_decay": weight_decay}
     apply_optimizer(run_spec, optimizer, decay=decay, from_file=spec is not None)
     run = run_pb.Run(spec=run_spec, description=description, labels=parse_labels(label or []))
@@ -138,6 +148,13 @@ def apply_tuning(spec: run_pb.RunSpec, *, lora_rank: int | None, full: bool) -> 
         _set(spec.lora, "rank", lora_rank, "spec.lora.rank")
 
 
+def apply_sharding(spec: run_pb.RunSpec, given: dict[str, int | None]) -> None:
+    """Sets how the run is spread over devices, where that is given."""
+    for field, value in given.items():
+        if value is not None:
+            _set(spec.sharding, field, value, f"spec.sharding.{field}")
+
+
 def apply_optimizer(
     spec: run_pb.RunSpec, given: dict[str, float | None], *, decay: str | None, from_file: bool
 ) -> None:
@@ -181,7 +198,10 @@ def parse_evaluations(
 
 
 def _set(
-    message: run_pb.RunSpec | run_pb.OptimizerSpec | run_pb.LoraTuning, field: str, value: object, path: str
+    message: run_pb.RunSpec | run_pb.OptimizerSpec | run_pb.LoraTuning | run_pb.ShardingSpec,
+    field: str,
+    value: object,
+    path: str,
 ) -> None:
     try:
         setattr(message, field, value)

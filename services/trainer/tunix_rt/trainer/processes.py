@@ -49,6 +49,8 @@ class Seat:
         """Make JAX see the devices of all processes; call it before the first computation."""
         import jax
 
+        # It would take SIGTERM for itself.
+        jax.config.update("jax_enable_preemption_service", False)  # type: ignore[no-untyped-call]
         jax.distributed.initialize(
             coordinator_address=self.coordinator,
             num_processes=self.count,

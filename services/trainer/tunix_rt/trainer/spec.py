@@ -42,6 +42,9 @@ def complete(spec: RunSpec) -> RunSpec:
         made.full.SetInParent()
     if not spec.HasField("validate_every") and spec.steps:
         made.validate_every = max(1, spec.steps // 10)
+    if spec.HasField("sharding"):
+        made.sharding.fsdp = spec.sharding.fsdp or 1
+        made.sharding.processes = spec.sharding.processes or 1
     _complete_optimizer(made.optimizer)
     for evaluation in made.evaluate_after:
         evaluation.CopyFrom(_follow_up(evaluation, made))
