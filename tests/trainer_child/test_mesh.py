@@ -97,9 +97,7 @@ def test_facts_tell_the_mesh(trained):
 
 
 def test_checkpoints_hold_whole_arrays(trained):
-    one, four = (
-        load_file(trained[name].checkpoint(4) / "optimizer.safetensors") for name in ("one", "four")
-    )
+    one, four = (load_file(trained[name].checkpoint(4) / "optimizer.safetensors") for name in ("one", "four"))
     assert {name: array.shape for name, array in four.items()} == {
         name: array.shape for name, array in one.items()
     }
@@ -123,7 +121,7 @@ def test_data_takes_what_fsdp_leaves(settings, devices, shape):
     ("settings", "devices", "message"),
     [
         (ShardingSettings(fsdp=3), 4, "sharding.fsdp is 3; the run has 4 devices"),
-        (ShardingSettings(data=4, fsdp=2), 4, "sharding.fsdp is 2 and sharding.data 4; the run has 4 devices"),
+        (ShardingSettings(data=4, fsdp=2), 4, "fsdp is 2 and sharding.data 4; the run has 4 devices"),
         (ShardingSettings(data=1, processes=2), 2, "2 processes use all 2 devices"),
     ],
 )

@@ -98,19 +98,24 @@ def ended(process: int) -> None:
 
 
 def test_accelerators_are_shared_out():
-    assert device_shares({"CUDA_VISIBLE_DEVICES": "4,5,6,7"}, 2) == [
+    assert device_shares({"CUDA_VISIBLE_DEVICES": "4,5,6,7"}, 2, accelerated=True) == [
         {"CUDA_VISIBLE_DEVICES": "4,5"},
         {"CUDA_VISIBLE_DEVICES": "6,7"},
     ]
 
 
-def test_without_named_accelerators_nothing_is_shared_out():
-    assert device_shares({}, 2) == [{}, {}]
+def test_without_accelerators_nothing_is_shared_out():
+    assert device_shares({}, 2, accelerated=False) == [{}, {}]
+
+
+def test_accelerators_that_are_not_named_are_refused():
+    with pytest.raises(TrainingFailure, match="processes is 2, but the slot's devices are not named"):
+        device_shares({}, 2, accelerated=True)
 
 
 def test_accelerators_that_cannot_be_shared_evenly_are_refused():
     with pytest.raises(TrainingFailure, match="the slot's 3 devices cannot be shared evenly"):
-        device_shares({"CUDA_VISIBLE_DEVICES": "0,1,2"}, 2)
+        device_shares({"CUDA_VISIBLE_DEVICES": "0,1,2"}, 2, accelerated=True)
 
 
 def test_seat_is_read_from_the_environment():

@@ -8,7 +8,7 @@ import pytest
 
 from tunix_rt.trainer.spec import complete, violations
 from tunix_rt.v1.evaluation_pb2 import Decoding, EvaluationSpec
-from tunix_rt.v1.run_pb2 import LoraTuning, OptimizerSpec, RunSpec
+from tunix_rt.v1.run_pb2 import LoraTuning, OptimizerSpec, RunSpec, ShardingSpec
 
 
 def good() -> RunSpec:
@@ -53,6 +53,13 @@ def test_completing_twice_changes_nothing() -> None:
     spec.lora.rank = 4
     spec.evaluate_after.add(split="validation")
     assert complete(complete(spec)) == complete(spec)
+
+
+def test_sharding_is_completed_where_there_is_any() -> None:
+    spec = good()
+    assert not complete(spec).HasField("sharding")
+    spec.sharding.SetInParent()
+    assert complete(spec).sharding == ShardingSpec(fsdp=1, processes=1)
 
 
 def test_adapters_are_completed() -> None:
@@ -129,6 +136,9 @@ BAD: list[tuple[str, Callable[[RunSpec], None]]] = [
     ("spec.optimizer.clip_norm", lambda s: setattr(s.optimizer, "clip_norm", float("inf"))),
     ("spec.optimizer.beta1", lambda s: setattr(s.optimizer, "beta1", 1)),
     ("spec.optimizer.beta2", lambda s: setattr(s.optimizer, "beta2", -0.1)),
+    ("spec.sharding.data", lambda s: s.sharding.CopyFrom(ShardingSpec(data=-1))),
+    ("spec.sharding.fsdp", lambda s: s.sharding.CopyFrom(ShardingSpec(fsdp=4097))),
+    ("spec.sharding.processes", lambda s: s.sharding.CopyFrom(ShardingSpec(processes=17))),
     ("spec.lora.rank", lambda s: s.lora.CopyFrom(LoraTuning(rank=513))),
     ("spec.lora.alpha", lambda s: s.lora.CopyFrom(LoraTuning(alpha=-1))),
     ("spec.lora.targets", lambda s: s.lora.CopyFrom(LoraTuning(targets=["lm_head"]))),

@@ -97,9 +97,7 @@ def _end(directory: JobDirectory, outcome: dict[str, Any]) -> int:
     return 1 if outcome["state"] == "failed" else 0
 
 
-def _outcome(
-    directory: JobDirectory, stop_asked: StopAsked, *, join: Callable[[], None]
-) -> dict[str, Any]:
+def _outcome(directory: JobDirectory, stop_asked: StopAsked, *, join: Callable[[], None]) -> dict[str, Any]:
     # Imported here because they take seconds, and SIGTERM must be heeded from the start.
     from jax.errors import JaxRuntimeError
 

@@ -192,8 +192,9 @@ def mesh_shape(settings: ShardingSettings, devices: int) -> tuple[int, int]:
         remedy = f"Set them so that their product is at most {devices}, or give the slot more devices."
         raise TrainingFailure("INVALID_FIELDS", f"{asked}; the run has {devices} devices. {remedy}")
     if processes > 1 and data * fsdp != devices:
-        message = f"sharding.data × sharding.fsdp is {data * fsdp}; {processes} processes use all {devices} devices."
-        raise TrainingFailure("INVALID_FIELDS", f"{message} Leave sharding.data out.")
+        asked = f"sharding.data × sharding.fsdp is {data * fsdp}"
+        message = f"{asked}; {processes} processes use all {devices} devices. Leave sharding.data out."
+        raise TrainingFailure("INVALID_FIELDS", message)
     return data, fsdp
 
 

@@ -15,6 +15,8 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import BinaryIO
 
 from tunix_rt.jobs.directory import JobDirectory, read_json
@@ -73,10 +75,10 @@ class Peers:
     def start(cls, directory: JobDirectory, count: int) -> Peers:
         """Start `count` - 1 of them; call it in the main thread, with whose end theirs comes.
 
-        Raises TrainingFailure when the devices cannot be shared out evenly.
+        Raises TrainingFailure when the devices are not named or cannot be shared out evenly.
         """
         coordinator = f"127.0.0.1:{_free_port()}"
-        shares = device_shares(os.environ, count)
+        shares = device_shares(os.environ, count, accelerated=_accelerated(os.environ))
         os.environ.update(shares[0])
         processes = [
             subprocess.Popen(
@@ -158,12 +160,17 @@ def process_count(directory: JobDirectory) -> int:
     return count if isinstance(count, int) and 1 <= count <= MAX_PROCESSES else 1
 
 
-def device_shares(environment: Mapping[str, str], count: int) -> list[dict[str, str]]:
+def device_shares(environment: Mapping[str, str], count: int, *, accelerated: bool) -> list[dict[str, str]]:
     """Which accelerators each process sees, of those that all may see together.
 
-    Raises TrainingFailure when their number is no multiple of the processes'.
+    Raises TrainingFailure when their number is no multiple of the processes', or when there may be
+    some and none is named, so that every process would take all of them.
     """
     found = next((name for name in _DEVICES if environment.get(name)), None)
+    if found is None and accelerated:
+        message = f"sharding.processes is {count}, but the slot's devices are not named."
+        remedy = "Leave it out, or have the operator set TUNIX_RT_SLOT_DEVICES."
+        raise TrainingFailure("INVALID_FIELDS", f"{message} {remedy}")
     if found is None:
         return [{} for _ in range(count)]
     devices = environment[found].split(",")
@@ -173,6 +180,13 @@ def device_shares(environment: Mapping[str, str], count: int) -> list[dict[str, 
         remedy = "Set it to a number that divides the devices, or leave it out."
         raise TrainingFailure("INVALID_FIELDS", f"{message} {remedy}")
     return [{found: ",".join(devices[index * each : (index + 1) * each])} for index in range(count)]
+
+
+def _accelerated(environment: Mapping[str, str]) -> bool:
+    """Whether JAX may find an accelerator; it cannot be asked before the processes have joined."""
+    if environment.get("JAX_PLATFORMS") == "cpu":
+        return False
+    return bool(entry_points(group="jax_plugins")) or find_spec("libtpu") is not None
 
 
 def _lost(index: int, count: int, code: int) -> TrainingFailure:

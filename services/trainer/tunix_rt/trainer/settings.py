@@ -53,7 +53,7 @@ class Settings(BaseSettings):
         if not groups:
             return self
         if self.device_kind == "cpu":
-            raise ValueError("slot_devices names accelerators, but device_kind is cpu. Leave one of them out.")
+            raise ValueError("slot_devices names accelerators, but device_kind is cpu. Leave one out.")
         if len(groups) != self.slots:
             text = f"slot_devices names the devices of {len(groups)} slots; slots is {self.slots}."
             raise ValueError(f"{text} Separate the slots by `;`.")
