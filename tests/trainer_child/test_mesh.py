@@ -31,6 +31,7 @@ MESHES = {
     "four": {"data": 2, "fsdp": 2},
 }
 CROSSED = {"four, then one": ("four", "one"), "one, then four": ("one", "four")}
+QUICKLY_COMPILED = "--xla_backend_optimization_level=0"  # slower code, the same buffers
 TRAIN_ALL = """
 import sys
 from pathlib import Path
@@ -61,7 +62,7 @@ def trained(jobs) -> dict[str, JobDirectory]:
         made[name].checkpoints.mkdir()
         made[name].checkpoint(2).symlink_to(made[first].checkpoint(2))  # which is trained before
     cache = jobs.environment["TUNIX_RT_COMPILE_CACHE"]
-    on_devices(4, TRAIN_ALL, cache, *(directory.root for directory in made.values()))
+    on_devices(4, TRAIN_ALL, cache, *(directory.root for directory in made.values()), flags=QUICKLY_COMPILED)
     return made
 
 
@@ -168,7 +169,6 @@ def test_adapters_of_a_gemma_2b_shape_fit_in_16_gb_on_one_device():
 
 def paper(devices: int, *, rows: int, lora: bool) -> float:
     """The bytes of a step on each device with 18 layers."""
-    flags = "--xla_backend_optimization_level=0"  # less work for the code's speed; buffers are the same
-    printed = on_devices(devices, GEMMA_2B.read_text(), devices, rows, int(lora), flags=flags)
+    printed = on_devices(devices, GEMMA_2B.read_text(), devices, rows, int(lora), flags=QUICKLY_COMPILED)
     two, four = json.loads(printed)
     return two + (four - two) / 2 * 16

@@ -25,7 +25,9 @@ class Part(nnx.Variable[jax.Array]):
         own = asked - jax.lax.axis_index(self.mesh_axis) * part.shape[0]
         here = (own >= 0) & (own < part.shape[0])
         found = jnp.where(here[:, None], jnp.take(part, own, axis=0, mode="clip"), 0)
-        answered: jax.Array = jax.lax.psum_scatter(found, self.mesh_axis, tiled=True)
+        answered: jax.Array = jax.lax.psum_scatter(  # type: ignore[no-untyped-call]
+            found, self.mesh_axis, tiled=True
+        )
         return answered
 
 
@@ -44,7 +46,7 @@ def collected_after(module: _Module, x: jax.Array) -> _Module:
     graph, state = nnx.split(module)
     if not any(isinstance(variable, Part) for variable in jax.tree.leaves(state, is_leaf=_is_variable)):
         return module
-    state, _ = jax.lax.optimization_barrier((state, x))
+    state, _ = jax.lax.optimization_barrier((state, x))  # type: ignore[no-untyped-call]
     tied: _Module = nnx.merge(graph, state)
     return tied
 

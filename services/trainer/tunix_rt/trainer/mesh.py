@@ -21,6 +21,8 @@ from tunix_rt.trainer.specfile import ShardingSettings
 
 DATA, FSDP = "data", "fsdp"
 _BOTH = (DATA, FSDP)
+_ROWS = PartitionSpec(_BOTH)  # type: ignore[no-untyped-call]
+_EVERYWHERE = PartitionSpec()  # type: ignore[no-untyped-call]
 
 Tree = Any
 Arrays = Mapping[str, Any]
@@ -84,7 +86,8 @@ class Spread:
         """In it, new arrays lie in the host's memory, because one device may not hold all of them."""
         if self.alone:
             return nullcontext()
-        return jax.default_device(jax.local_devices(backend="cpu")[0])
+        host: AbstractContextManager[Any] = jax.default_device(jax.local_devices(backend="cpu")[0])
+        return host
 
     def shardings(self, tree: Tree) -> Tree:
         """Where the arrays of a tree of parameters or optimizer state lie."""
@@ -94,11 +97,7 @@ class Spread:
         """The tree's shapes and where they lie, to compile for; nothing is made."""
         if self.alone:
             return tree
-        return jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            tree,
-            self.shardings(tree),
-        )
+        return jax.tree.map(_shape, tree, self.shardings(tree))
 
     def placed(self, tree: Tree) -> Tree:
         """A tree of parameters or optimizer state, laid on the devices."""
@@ -114,11 +113,12 @@ class Spread:
         """A batch's arrays, whose first axis is divided among all devices; each process gives its part."""
         if self.alone:
             return arrays
-        return jax.tree.map(partial(_put, sharding=NamedSharding(self.mesh, PartitionSpec(_BOTH))), arrays)
+        placed: Arrays = jax.tree.map(partial(_put, sharding=NamedSharding(self.mesh, _ROWS)), arrays)
+        return placed
 
     def placed_scalar(self, value: np.float32) -> Any:
         """A number that every device has."""
-        return value if self.alone else _put(value, NamedSharding(self.mesh, PartitionSpec()))
+        return value if self.alone else _put(value, NamedSharding(self.mesh, _EVERYWHERE))
 
     def collected(self, tree: Tree) -> Tree:
         """The tree's arrays whole and in the host's memory, one at a time; all processes take part."""
@@ -126,7 +126,7 @@ class Spread:
 
     def _collected(self, leaf: jax.Array) -> np.ndarray:
         if not leaf.is_fully_addressable and not leaf.is_fully_replicated:
-            whole = NamedSharding(self.mesh, PartitionSpec())
+            whole = NamedSharding(self.mesh, _EVERYWHERE)
             leaf = jax.jit(lambda array: array, out_shardings=whole)(leaf)
         return np.asarray(leaf)
 
@@ -144,23 +144,23 @@ class Spread:
         graded = jax.value_and_grad(loss_of, has_aux=True)
         if self.alone:
             return graded
-        return self._mapped(graded, gives=lambda trained: (PartitionSpec(), self._specs(trained)))
+        return self._mapped(graded, gives=lambda trained: (_EVERYWHERE, self._specs(trained)))
 
     def summed(self, loss_of: LossOf) -> LossOf:
         """The function, over all devices' rows; sums are made of its values."""
         if self.alone:
             return loss_of
-        return self._mapped(loss_of, gives=lambda _: PartitionSpec())
+        return self._mapped(loss_of, gives=lambda _: _EVERYWHERE)
 
     def _mapped(self, local: Callable[..., Any], *, gives: Callable[[Tree], Any]) -> Callable[..., Any]:
         """The function of (trained, frozen, arrays) on every device with its own rows."""
 
         def run(trained: Tree, frozen: Tree, arrays: Arrays) -> Any:
             out_specs = gives(trained)
-            mapped = jax.shard_map(
+            mapped: Callable[..., Any] = jax.shard_map(
                 lambda *given: _summed(local(given[0], given[1], _own(given[2])), out_specs),
                 mesh=self.mesh,
-                in_specs=(self._specs(trained), self._specs(frozen), PartitionSpec(_BOTH)),
+                in_specs=(self._specs(trained), self._specs(frozen), _ROWS),
                 out_specs=out_specs,
                 check_vma=False,  # kernels of our own do not say over which axes their results vary
             )
@@ -209,13 +209,18 @@ def divided_axis(shape: Sequence[int], fsdp: int) -> int | None:
 def divided(shape: Sequence[int], fsdp: int) -> PartitionSpec:
     """The axis of the mesh that each axis of an array is divided along."""
     axis = divided_axis(shape, fsdp)
-    return PartitionSpec(*(FSDP if index == axis else None for index in range(len(shape))))
+    names = (FSDP if index == axis else None for index in range(len(shape)))
+    return PartitionSpec(*names)  # type: ignore[no-untyped-call]
 
 
 def _put(array: Any, sharding: NamedSharding) -> jax.Array:
     """A host array on the devices; only the parts of this process's devices are copied."""
     host = np.asarray(array)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def _shape(leaf: Any, sharding: NamedSharding) -> Any:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # type: ignore[no-untyped-call]
 
 
 def _own(arrays: Arrays) -> Arrays:
@@ -227,6 +232,6 @@ def _summed(values: Tree, specs: Tree) -> Tree:
     """Sums over the devices; those of divided arrays were made over `fsdp` when they were collected."""
 
     def total(spec: PartitionSpec, value: Tree) -> Tree:
-        return jax.lax.psum(value, DATA if FSDP in spec else _BOTH)
+        return jax.lax.psum(value, DATA if FSDP in spec else _BOTH)  # type: ignore[no-untyped-call]
 
     return jax.tree.map(total, specs, values, is_leaf=lambda leaf: isinstance(leaf, PartitionSpec))
