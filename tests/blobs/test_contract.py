@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
@@ -137,3 +138,21 @@ def test_two_fetches_of_one_file_at_once_do_not_disturb_each_other(tmp_path: Pat
     fetch_file(cast("Blobs", Meeting()), "a" * 64, target)
     assert target.read_bytes() == b"one two"
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def test_all_blobs_are_listed_with_their_sizes(blobs: Blobs, tmp_path: Path) -> None:
+    blob = store_file(blobs, write(tmp_path / "source", 1234))
+    found = {each.sha256: each.size_bytes for each in blobs.list()}
+    assert found[blob.sha256] == 1234
+
+
+def test_a_renewed_blob_is_as_young_as_a_new_one(blobs: Blobs, tmp_path: Path) -> None:
+    blob = store_file(blobs, write(tmp_path / "source", 1000))
+    before = next(each.store_time for each in blobs.list() if each.sha256 == blob.sha256)
+    blobs.renew(blob.sha256)
+    assert next(each.store_time for each in blobs.list() if each.sha256 == blob.sha256) == before
+    blobs.renew(blob.sha256, older_than=timedelta(0))
+    assert next(each.store_time for each in blobs.list() if each.sha256 == blob.sha256) >= before
+    assert b"".join(blobs.read(blob.sha256)) == (tmp_path / "source").read_bytes()
+    with pytest.raises(BlobMissingError):
+        blobs.renew("0" * 64)

@@ -63,7 +63,7 @@ async def test_two_runs_share_one_grid_and_show_only_what_differs(page: Page, si
     assert len(grids) == 2
     assert grids[0] == grids[1]
     await expect(page.locator("#differences th")).to_have_text(
-        ["lora.alpha", "lora.rank", "lora.targets", "optimizer.learning_rate", "tuning"]
+        ["lora.alpha", "lora.dropout", "lora.rank", "lora.targets", "optimizer.learning_rate", "tuning"]
     )
 
 

@@ -7,8 +7,9 @@ import pytest
 from tunix_rt.gateway.compare import build_comparison
 from tunix_rt.gateway.evaluation_match import Match, match_evaluations
 from tunix_rt.gateway.pairs import Side, compare_items, limit_flips
-from tunix_rt.gateway.parameters import differing_parameters, flatten_spec
+from tunix_rt.gateway.parameters import differing_parameters
 from tunix_rt.gateway.sentence import evidence_sentence, p_value_text, subject_label, verdict_sentence
+from tunix_rt.jobs.parameters import flatten_spec
 from tunix_rt.stats.paired import mcnemar_exact, minimum_detectable_difference
 from tunix_rt.v1 import evaluation_pb2, run_pb2
 from tunix_rt.v1.gateway_service_pb2 import ComparedSubject, Comparison, PairedComparison

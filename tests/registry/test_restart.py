@@ -129,12 +129,11 @@ async def test_migrations_run_once_however_many_servers_start(make_database, tmp
     await asyncio.gather(*(server.start() for server in servers))
     await asyncio.gather(*(server.stop(0) for server in servers))
     with psycopg.connect(database) as connection:
-        assert connection.execute("SELECT number FROM migrations ORDER BY number").fetchall() == [
-            (1,),
-            (2,),
-            (3,),
-        ]
+        applied = connection.execute("SELECT number FROM migrations ORDER BY number").fetchall()
         connection.execute("INSERT INTO migrations (number) VALUES (9999)")
+    folder = files("tunix_rt.registry") / "migrations"
+    numbers = sorted(int(file.name[:4]) for file in folder.iterdir() if file.name.endswith(".sql"))
+    assert [number for (number,) in applied] == numbers
     with pytest.raises(RuntimeError, match="9999"):
         await Database(database).open()
 

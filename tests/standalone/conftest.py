@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tunix_rt.standalone import output
 from tunix_rt.standalone.cli import main
 from tunix_rt.standalone.state import StackRecord, StateDirectory
 
@@ -101,7 +102,8 @@ def command(
 ) -> Callable[..., Answer]:
     """Runs a command in this process against the stack."""
     monkeypatch.setenv("TUNIX_RT_STATE", str(stack.state.root))
-    monkeypatch.setenv("COLUMNS", "160")
+    for each in (output.console, output.errors):  # they took their width when they were imported
+        monkeypatch.setattr(each, "width", 160)
     monkeypatch.delenv("TUNIX_RT_GATEWAY", raising=False)
 
     def run(*arguments: str) -> Answer:

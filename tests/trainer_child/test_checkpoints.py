@@ -150,7 +150,7 @@ def test_a_run_of_one_environment_has_no_changes(whole):
 def test_other_rows_are_refused(whole, jobs):
     other = jobs.make(
         CHANGES,
-        rows=read_canonical(whole.traces.read_bytes().splitlines())[1:],
+        rows=read_canonical(whole.traces.read_bytes().splitlines())[2:],
         checkpoints=whole.checkpoints,
     )
     with pytest.raises(TrainingFailure, match=r"Checkpoint \d+ was trained on other rows"):
@@ -160,7 +160,7 @@ def test_other_rows_are_refused(whole, jobs):
 @pytest.fixture(scope="module")
 def best(jobs):
     """A run whose validation gets worse after a few steps, for its rate is far too high."""
-    directory = jobs.make({**CHANGES, **BEST, "optimizer": {"learning_rate": 0.3, "decay": "CONSTANT"}})
+    directory = jobs.make({**CHANGES, **BEST, "optimizer": {"learning_rate": 0.1, "decay": "CONSTANT"}})
     lines = run(directory)
     return directory, lines
 

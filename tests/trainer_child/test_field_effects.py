@@ -141,7 +141,8 @@ ROWS: dict[str, Row] = {
     "retention.keep_last": Row({"retention": {"keep_last": 2}}, SAVED, "checkpoints"),
     "retention.keep_every": Row({"retention": {"keep_every": 2}}, {**SAVED, "steps": 3}, "checkpoints"),
     "retention.best_metric": Row(
-        {"retention": {"best_metric": "validation/loss"}}, {**VALIDATED, **optimizer(learning_rate=1.0)}
+        {"retention": {"best_metric": "validation/loss"}},
+        {**VALIDATED, **FULL, **optimizer(learning_rate=1.0)},
     ),
     "format": Row({"format": "tags"}),
     "system_prompt": Row({"system_prompt": "Add."}),

@@ -208,9 +208,9 @@ def test_bfloat16_leaves_float32_to_norms_softmax_and_loss(lora):
     arrays = batch_arrays(make_batch(8))
     text = jax.jit(program.validate).lower(trained, frozen, arrays).as_text()
     products = [line for line in text.splitlines() if "dot_general" in line]
-    wide = [line for line in products if "f32" in line]
-    assert len(products) == (14 if lora else 10)
-    assert len(wide) == 1  # the head's, beside the loss
+    assert len(products) == (13 if lora else 9)
+    assert not [line for line in products if "f32" in line]
+    assert text.count("custom_call @tunix_rt_training_forward") == 1  # the head's, beside the loss
 
 
 def dropped(micro_rows: int | None = None, *, key=(3, 1), batch: Batch | None = None):

@@ -17,6 +17,7 @@ SHORT = {
     "optimizer": {"learning_rate": 0.01},
     "validate_every": 6,
     "checkpoint_every": 3,
+    "retention": {"keep_last": 2},
     "batching": "PADDED",
 }
 

@@ -49,6 +49,25 @@ async def test_a_run_is_queued_with_its_complete_spec(trainer: Any, spec: RunSpe
     assert (run.description, dict(run.labels)) == ("first", {"team": "a"})
 
 
+async def test_a_run_keeps_its_notes_tags_parent_and_sweep(trainer: Any, spec: RunSpec) -> None:
+    await trainer.CreateRun(CreateRunRequest(run_id="first", run=Run(spec=spec)))
+    asked = Run(spec=spec, notes="# Why", tags=["b", "a"], parent="runs/first", sweep="sweeps/rates")
+    run = await trainer.CreateRun(CreateRunRequest(run=asked))
+    assert (run.notes, list(run.tags), run.parent, run.sweep) == (
+        "# Why",
+        ["a", "b"],
+        "runs/first",
+        "sweeps/rates",
+    )
+
+
+async def test_all_bad_words_on_a_run_are_named(trainer: Any, spec: RunSpec) -> None:
+    asked = Run(spec=spec, tags=["two words"], parent="first", sweep="rates")
+    asked.archive_time.seconds = 1
+    _, _, fields = await refused(trainer.CreateRun(CreateRunRequest(run=asked)))
+    assert [field for field, _ in fields] == ["run.archive_time", "run.tags[0]", "run.parent", "run.sweep"]
+
+
 async def test_a_repeated_request_returns_the_same_run(trainer: Any, spec: RunSpec) -> None:
     request = CreateRunRequest(run=Run(spec=spec), request_id=str(uuid.uuid4()))
     first = await trainer.CreateRun(request)

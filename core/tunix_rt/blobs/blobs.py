@@ -7,10 +7,12 @@ import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 CHUNK_BYTES = 1024 * 1024
+RENEWED_AFTER = timedelta(days=1)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -47,6 +49,13 @@ class Blob:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class StoredBlob(Blob):
+    """A blob, and when it was stored, or renewed last."""
+
+    store_time: datetime
+
+
 class Blobs(Protocol):
     """An object store. Every method raises BlobsUnavailableError if it does not answer."""
 
@@ -64,6 +73,12 @@ class Blobs(Protocol):
 
     def delete(self, sha256: str) -> None:
         """Deletes a blob that nobody needs; one that is not stored is deleted already."""
+
+    def renew(self, sha256: str, older_than: timedelta = RENEWED_AFTER) -> None:
+        """Gives an old blob the present as its time: somebody is about to name it."""
+
+    def list(self) -> Iterator[StoredBlob]:
+        """All blobs."""
 
 
 def is_sha256(text: str) -> bool:
@@ -90,6 +105,8 @@ def store_file(blobs: Blobs, path: Path) -> Blob:
     blob = hash_file(path)
     if blobs.stat(blob.sha256) is None:
         blobs.put_file(path, blob)
+    else:
+        blobs.renew(blob.sha256)
     return blob
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tunix_rt.blobs.blobs import (
     CHUNK_BYTES,
+    RENEWED_AFTER,
     Blob,
     BlobCorruptError,
     BlobMissingError,
     BlobsUnavailableError,
+    StoredBlob,
     checked,
     hash_file,
+    is_sha256,
     key_of,
 )
 
@@ -62,6 +67,28 @@ class DirectoryBlobs:
         target = self._root / key_of(sha256)
         try:
             target.unlink(missing_ok=True)
+        except OSError as error:
+            raise BlobsUnavailableError(str(error)) from error
+
+    def renew(self, sha256: str, older_than: timedelta = RENEWED_AFTER) -> None:
+        """Gives a blob the present as its time, if it is older than that."""
+        path = self._root / key_of(sha256)
+        try:
+            if time.time() - path.stat().st_mtime >= older_than.total_seconds():
+                os.utime(path)
+        except FileNotFoundError as error:
+            raise BlobMissingError(sha256) from error
+        except OSError as error:
+            raise BlobsUnavailableError(str(error)) from error
+
+    def list(self) -> Iterator[StoredBlob]:
+        """All blobs; not what is just being written."""
+        try:
+            for path in self._root.glob("sha256/*/*"):
+                if is_sha256(path.name):
+                    found = path.stat()
+                    moment = datetime.fromtimestamp(found.st_mtime, UTC)
+                    yield StoredBlob(path.name, found.st_size, moment)
         except OSError as error:
             raise BlobsUnavailableError(str(error)) from error
 

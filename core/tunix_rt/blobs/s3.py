@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import urllib3
 from minio import Minio
+from minio.commonconfig import REPLACE, CopySource
 from minio.error import MinioException, S3Error
 
 from tunix_rt.blobs.blobs import (
     CHUNK_BYTES,
+    RENEWED_AFTER,
     Blob,
     BlobMissingError,
     BlobsUnavailableError,
+    StoredBlob,
     checked,
+    is_sha256,
     key_of,
 )
 
@@ -69,6 +74,31 @@ class S3Blobs:
         """Deletes a blob, if it is stored."""
         try:
             self._client.remove_object(self._bucket, key_of(sha256))
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise BlobsUnavailableError(str(error)) from error
+
+    def renew(self, sha256: str, older_than: timedelta = RENEWED_AFTER) -> None:
+        """Gives a blob the present as its time, if it is older than that: the store copies it to itself."""
+        key = key_of(sha256)
+        try:
+            stored = self._client.stat_object(self._bucket, key).last_modified
+            if stored is None or datetime.now(UTC) - stored >= older_than:
+                source = CopySource(self._bucket, key)
+                self._client.copy_object(self._bucket, key, source, metadata_directive=REPLACE)
+        except S3Error as error:
+            if error.code in _MISSING:
+                raise BlobMissingError(sha256) from error
+            raise BlobsUnavailableError(str(error)) from error
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise BlobsUnavailableError(str(error)) from error
+
+    def list(self) -> Iterator[StoredBlob]:
+        """All blobs."""
+        try:
+            for found in self._client.list_objects(self._bucket, prefix="sha256/", recursive=True):
+                digest = (found.object_name or "").rsplit("/", 1)[-1]
+                if is_sha256(digest) and found.last_modified is not None:
+                    yield StoredBlob(digest, found.size or 0, found.last_modified)
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise BlobsUnavailableError(str(error)) from error
 

@@ -67,6 +67,8 @@ class TiledProjection(Projection):
         self.matrix = TiledMatrix(projection.weight[...], weight_type)
         self.bias = nnx.data(projection.bias)
         self.lora_a, self.lora_b = nnx.data(projection.lora_a), nnx.data(projection.lora_b)
+        self.lora_keys = nnx.data(None)
+        self.lora_dropout = 0.0
         self.lora_scale = projection.lora_scale
 
     @property

@@ -22,6 +22,7 @@ PREDICTOR = "predictors/{predictor}"
 TASK = "tasks/{task}"
 TASK_VERSION = "tasks/{task}/versions/{version}"
 ENDPOINT = "endpoints/{endpoint}"
+SWEEP = "sweeps/{sweep}"
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -39,19 +39,21 @@ class Kernel(NamedTuple):
     """A kernel of `operands` buffers that writes its first result; any other is an operand changed in place.
 
     `sizes` are (operand, axis) pairs that are read when it is called; the first number of the int32 operand
-    `counted` comes after them. `chunks(emitter, sizes, threads)` gives the number of independent pieces and
-    `body(emitter, chunk, following, work)` the code of one; `following` is the piece that its thread does
-    next, to be prefetched, or `chunk` itself where there is none. `small(emitter, sizes)` holds where the
-    calling thread does all of it sooner than others would wake up.
+    `counted`, where there is one, comes after them. `chunks(emitter, sizes, threads)` gives the number of
+    independent pieces and `body(emitter, chunk, following, work)` the code of one; with `early`, `following`
+    is the piece that its thread does next, to be prefetched, and otherwise, or where there is none, `chunk`
+    itself. `small(emitter, sizes)` holds where the calling thread does all of it sooner than others would
+    wake up.
     """
 
     name: str
     operands: int
     sizes: Sequence[tuple[int, int]]
-    counted: int
+    counted: int | None
     chunks: Callable[[Emitter, Sequence[Value], Value], Value]
     body: Callable[[Emitter, Value, Value, Work], None]
     small: Callable[[Emitter, Sequence[Value]], Value]
+    early: bool = True
 
 
 _registered: dict[str, None] = {}
@@ -91,13 +93,17 @@ def _module(kernel: Kernel) -> ir.Module:
     return module
 
 
+def _size_count(kernel: Kernel) -> int:
+    return len(kernel.sizes) + (kernel.counted is not None)
+
+
 def _chunk_loop(module: ir.Module, kernel: Kernel) -> Value:
-    """Takes one chunk after another until none is left, each before it begins the one before."""
+    """Takes one chunk after another until none is left; `early`, each before it begins the one before."""
     emit = Emitter(module, f"{kernel.name}_chunks", [POINTER], VOID)
     build, shared = emit.build, emit.function.args[0]
     values = [emit.load(shared, _VALUES + 8 * index, POINTER) for index in range(kernel.operands + 1)]
     first_size = _VALUES + 8 * (kernel.operands + 1)
-    sizes = [emit.load(shared, first_size + 8 * index, I64) for index in range(len(kernel.sizes) + 1)]
+    sizes = [emit.load(shared, first_size + 8 * index, I64) for index in range(_size_count(kernel))]
     chunks = emit.load(shared, _CHUNKS, I64)
 
     def take() -> Value:
@@ -111,9 +117,14 @@ def _chunk_loop(module: ir.Module, kernel: Kernel) -> Value:
     chunk.add_incoming(first, begin)
     build.cbranch(build.icmp_signed("<", chunk, chunks), inner, end)
     build.position_at_end(inner)
-    taken = take()
-    following = build.select(build.icmp_signed("<", taken, chunks), taken, chunk)
-    kernel.body(emit, chunk, following, Work(values[:-1], values[-1:], sizes))
+    work = Work(values[:-1], values[-1:], sizes)
+    if kernel.early:
+        taken = take()
+        following = build.select(build.icmp_signed("<", taken, chunks), taken, chunk)
+        kernel.body(emit, chunk, following, work)
+    else:
+        kernel.body(emit, chunk, chunk, work)
+        taken = take()
     build.atomic_rmw("add", emit.address(shared, _DONE), whole(1), "release")
     chunk.add_incoming(taken, build.block)
     build.branch(check)
@@ -155,7 +166,8 @@ def _handler(module: ir.Module, kernel: Kernel, do: Value, release: Value, task:
     pointers = [
         emit.load(each, _BUFFER["data"], POINTER) for each in (*buffers, emit.load(results, 0, POINTER))
     ]
-    sizes.append(build.sext(emit.load(pointers[kernel.counted], 0, I32), I64))
+    if kernel.counted is not None:
+        sizes.append(build.sext(emit.load(pointers[kernel.counted], 0, I32), I64))
     malloc = emit.declare("malloc", [I64], POINTER)
     shared = build.call(malloc, [whole(_VALUES + 8 * (len(pointers) + len(sizes)))])
     for index, value in enumerate((*pointers, *sizes)):

@@ -55,11 +55,13 @@ def _kernel(name: str, scale: float) -> Kernel:
         f"tunix_rt_{name}_{scale.hex()}",
         operands,
         _SIZES,
+        counted=None,
         chunks=lambda emit, sizes, _: emit.build.mul(sizes[0], sizes[3]),
         body=partial(_heads, body=body, scale=scale),
         small=lambda emit, sizes: emit.build.icmp_signed(
             "<", emit.build.mul(emit.build.mul(sizes[0], sizes[1]), sizes[2]), whole(64)
         ),
+        early=False,
     )
 
 
@@ -83,7 +85,7 @@ class _Room(NamedTuple):
 Body = Callable[[Emitter, Work, _Block, Value, Value, Value, _Room, float], None]
 
 
-def _heads(emit: Emitter, chunk: Value, work: Work, *, body: Body, scale: float) -> None:
+def _heads(emit: Emitter, chunk: Value, _following: Value, work: Work, *, body: Body, scale: float) -> None:
     """The query heads of one kv head of one row, a block of queries after the other."""
     build = emit.build
     _, length, heads, shared, _ = work.sizes

@@ -75,7 +75,14 @@ def _small(emit: Emitter, sizes: Sequence[Value]) -> Value:
 
 
 def _body(
-    emit: Emitter, chunk: Value, work: Work, *, left_turned: bool, right_turned: bool, add: bool
+    emit: Emitter,
+    chunk: Value,
+    _following: Value,
+    work: Work,
+    *,
+    left_turned: bool,
+    right_turned: bool,
+    add: bool,
 ) -> None:
     """A block of the result."""
     build = emit.build
@@ -102,7 +109,9 @@ def _kernel(
     name: str, sizes: Sequence[tuple[int, int]], *, left_turned: bool, right_turned: bool, add: bool = False
 ) -> Kernel:
     body = partial(_body, left_turned=left_turned, right_turned=right_turned, add=add)
-    return Kernel(f"tunix_rt_training_{name}", 3 if add else 2, sizes, _chunks, body, _small)
+    return Kernel(
+        f"tunix_rt_training_{name}", 3 if add else 2, sizes, None, _chunks, body, _small, early=False
+    )
 
 
 # Sizes: rows, columns and depth.

@@ -32,7 +32,7 @@ def softmax_gradient(
     return facts, gradient
 
 
-def _row(emit: Emitter, row: Value, work: Work) -> None:
+def _row(emit: Emitter, row: Value, _following: Value, work: Work) -> None:
     build = emit.build
     logits, targets, weights = work.operands
     columns = work.sizes[1]
@@ -97,7 +97,9 @@ _KERNEL = Kernel(
     "tunix_rt_softmax_gradient",
     operands=3,
     sizes=((0, 0), (0, 1)),
+    counted=None,
     chunks=lambda _emit, sizes, _threads: sizes[0],
     body=_row,
     small=lambda emit, sizes: emit.build.icmp_signed("<", emit.build.mul(sizes[0], sizes[1]), whole(_SMALL)),
+    early=False,
 )

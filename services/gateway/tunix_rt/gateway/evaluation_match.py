@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunix_rt.gateway.parameters import flatten_message
 from tunix_rt.jobs.evaluation_spec import FLOAT32, GENERATION
 from tunix_rt.jobs.judge_spec import is_calibration, is_judged_by
+from tunix_rt.jobs.parameters import flatten_message
 from tunix_rt.v1 import evaluation_pb2
 
 Evaluation = evaluation_pb2.Evaluation

@@ -13,6 +13,7 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from tunix_rt.registry import run_index
 from tunix_rt.rpc.errors import Reason, Unavailable
 from tunix_rt.rpc.telemetry import get_logger
 
@@ -21,6 +22,8 @@ POOL_SIZE = 10
 _RECONNECT_SECONDS = 4.0
 _MIGRATION_LOCK = 7_303_014_421
 _MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
+_AFTER = {5: run_index.fill_in}
+"""What SQL alone cannot fill in, by the migration that it belongs to."""
 
 
 class _PoolLog(logging.Handler):
@@ -164,4 +167,6 @@ async def _migrate(connection: psycopg.AsyncConnection[DictRow], migrations: Map
         for number, sql in migrations.items():
             if number not in applied:
                 await connection.execute(sql.encode())
+                if number in _AFTER:
+                    await _AFTER[number](Transaction(connection))
                 await connection.execute("INSERT INTO migrations (number) VALUES (%s)", [number])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from tunix_rt.jobs.evaluation_spec import complete_evaluation
-from tunix_rt.registry import messages, queue, requests, specs, tasks
+from tunix_rt.jobs.run_fields import run_field_violations
+from tunix_rt.registry import messages, queue, requests, run_index, runs, specs, tasks
 from tunix_rt.registry.database import Row, Transaction
 from tunix_rt.registry.lifecycle import State
 from tunix_rt.rpc import names
@@ -32,6 +33,8 @@ async def enqueue(
         after = enumerate(job.run.evaluate_after)
         await tasks.fill_in_all(tx, ((f"job.run.evaluate_after[{index}]", each) for index, each in after))
         await specs.check_run(tx, job.run, "job.run")
+        if job.parent:
+            await runs.require(tx, job.parent, "job.parent")
     else:
         await tasks.fill_in_all(tx, [("job.evaluation", job.evaluation)])
         await specs.check_evaluation(tx, job.evaluation, "job.evaluation")
@@ -64,7 +67,7 @@ async def insert(
     if isinstance(spec, evaluation_pb2.EvaluationSpec):
         await _insert_evaluation(tx, name, spec, run)
     else:
-        await tx.execute("INSERT INTO runs (name) VALUES (%(name)s)", name=name)
+        await _insert_run(tx, name, job)
     return row
 
 
@@ -79,12 +82,37 @@ def _kind(request: job_service_pb2.EnqueueJobRequest) -> str:
     for field in ("status", "lease_expire_time"):
         if job.HasField(field):
             violations.append(Violation(f"job.{field}", "is output only; leave it out."))
+    if kind == "run":
+        violations += run_field_violations(job, "job.")
+    violations += [
+        Violation(f"job.{field}", "is set, but only runs have it; leave it out.")
+        for field in ("notes", "tags", "parent", "sweep")
+        if kind != "run" and getattr(job, field)
+    ]
     if job.ByteSize() > MAX_JOB_BYTES:
         violations.append(Violation("job", f"has {job.ByteSize()} bytes; at most {MAX_JOB_BYTES}."))
     bad = [each for each in violations if each]
     if bad:
         raise InvalidArgument(bad)
     return kind
+
+
+async def _insert_run(tx: Transaction, name: str, job: job_service_pb2.Job) -> None:
+    row = await tx.one(
+        "INSERT INTO runs"
+        " (name, number, create_time, dataset, model, sweep, parent, tags, notes, search_text)"
+        " SELECT name, queue_order, create_time, dataset, %(model)s, %(sweep)s, %(parent)s, %(tags)s::text[],"
+        " %(notes)s, %(text)s FROM jobs WHERE name = %(name)s RETURNING number",
+        name=name,
+        model=job.run.model,
+        sweep=job.sweep,
+        parent=job.parent,
+        tags=sorted(job.tags),
+        notes=job.notes.encode(),
+        text=run_index.search_text(name, job.description),
+    )
+    assert row is not None
+    await run_index.insert(tx, row["number"], job.run, job.labels)
 
 
 async def _insert_evaluation(

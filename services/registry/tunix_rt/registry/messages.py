@@ -8,6 +8,7 @@ from datetime import datetime
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tunix_rt.jobs.parameters import spec_values
 from tunix_rt.registry.database import Row
 from tunix_rt.registry.lifecycle import State
 from tunix_rt.v1 import evaluation_pb2, job_pb2, job_service_pb2, run_pb2
@@ -73,10 +74,25 @@ def run(row: Row, metrics: Iterable[Row], evaluations: Iterable[str]) -> run_pb2
         evaluations=evaluations,
         description=row["description"].decode(),
         labels=job_service_pb2.Job.FromString(row["labels"]).labels,
+        notes=row["notes"].decode(),
+        tags=row["tags"],
+        parent=row["parent"],
+        sweep=row["sweep"],
     )
     if row["facts"]:
         made.facts.CopyFrom(Struct.FromString(row["facts"]))
+    for name in ("archive_time", "delete_time"):
+        if row[name]:
+            getattr(made, name).CopyFrom(timestamp(row[name]))
     return made
+
+
+def add_parameters(run: run_pb2.Run, paths: Iterable[str] | None) -> None:
+    """Adds the values of the spec by path: all, or of the given paths those that it has."""
+    values = spec_values(run.spec)
+    for path in values if paths is None else paths:
+        if path in values:
+            run.parameters[path] = values[path]
 
 
 def summary(row: Row) -> run_pb2.MetricSummary:

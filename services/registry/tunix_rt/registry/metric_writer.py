@@ -9,6 +9,7 @@ from tunix_rt.registry.curves import Summary, extend, is_rising, summarise
 from tunix_rt.registry.database import Row, Transaction
 from tunix_rt.registry.metrics import load_curves
 from tunix_rt.registry.points import MAX_POINTS, Packed, pack
+from tunix_rt.registry.run_values import Refresher
 from tunix_rt.registry.streams import check_offset
 from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import NotFound, Reason, ResourceExhausted
@@ -41,6 +42,7 @@ class MetricWriter:
         self.attempt = attempt
         self._committed = -1
         self._summaries: dict[str, Summary] = {}
+        self._values = Refresher(run)
 
     async def open(self, tx: Transaction) -> int:
         """How many points of the attempt are stored. Raises Aborted, reason LEASE_LOST."""
@@ -79,6 +81,7 @@ class MetricWriter:
             await self._summarise_again(tx, None)
         else:
             await self._store_and_extend(tx, batch, committed, end, first_step)
+        await self._values.after_write(tx)
         self._committed = end
         return end
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from google.rpc import status_pb2
 
+from tunix_rt.registry import run_values
 from tunix_rt.registry.database import Row, Transaction
 from tunix_rt.registry.lifecycle import Move, State
 from tunix_rt.rpc.errors import Internal, Reason
@@ -39,6 +40,8 @@ async def apply_move(
         now=now,
         name=row["name"],
     )
+    if state.terminal and row["kind"] == "run":
+        await run_values.settle(tx, row["name"])
 
 
 def exhausted(row: Row, error: status_pb2.Status | None = None) -> status_pb2.Status:

@@ -10,11 +10,13 @@ from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.registry import (
     artifacts,
     datasets,
+    garbage,
     leaderboard,
     logs,
     metrics,
     models,
     queue,
+    run_changes,
     runs,
     scores,
     stored_files,
@@ -111,6 +113,43 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         """Lists runs."""
         async with self._database.transaction() as tx:
             return await runs.list_page(tx, request)
+
+    async def UpdateRun(self, request: pb.UpdateRunRequest, _context: Context) -> run_pb2.Run:
+        """Changes what people may change of a run."""
+        async with self._database.transaction() as tx:
+            return await run_changes.update(tx, request)
+
+    async def ArchiveRuns(self, request: pb.ArchiveRunsRequest, _context: Context) -> pb.ArchiveRunsResponse:
+        """Takes runs out of the usual lists."""
+        async with self._database.transaction() as tx:
+            archived = await run_changes.archive(tx, request.names, now=self._clock())
+        return pb.ArchiveRunsResponse(runs=archived)
+
+    async def UnarchiveRuns(
+        self, request: pb.UnarchiveRunsRequest, _context: Context
+    ) -> pb.UnarchiveRunsResponse:
+        """Puts archived runs back into the usual lists."""
+        async with self._database.transaction() as tx:
+            return pb.UnarchiveRunsResponse(runs=await run_changes.unarchive(tx, request.names))
+
+    async def DeleteRuns(self, request: pb.DeleteRunsRequest, _context: Context) -> pb.DeleteRunsResponse:
+        """Marks runs that have ended as deleted."""
+        async with self._database.transaction() as tx:
+            deleted = await run_changes.delete(tx, request.names, now=self._clock())
+        return pb.DeleteRunsResponse(runs=deleted)
+
+    async def UndeleteRuns(
+        self, request: pb.UndeleteRunsRequest, _context: Context
+    ) -> pb.UndeleteRunsResponse:
+        """Restores deleted runs."""
+        async with self._database.transaction() as tx:
+            return pb.UndeleteRunsResponse(runs=await run_changes.undelete(tx, request.names))
+
+    async def CollectGarbage(
+        self, request: pb.CollectGarbageRequest, _context: Context
+    ) -> pb.CollectGarbageResponse:
+        """Removes what deleted runs leave, or says what that is."""
+        return await garbage.collect(self._database, self._blobs, request, now=self._clock())
 
     async def ListMetrics(self, request: pb.ListMetricsRequest, _context: Context) -> pb.ListMetricsResponse:
         """Lists the points of a run; waits for some if asked to."""

@@ -87,6 +87,7 @@ async def check_evaluation(
     )
     if not is_imported(spec):
         await subjects.weights_digest(tx, spec.subject)
+        await subjects.require_not_deleted(tx, spec.subject)
     await _check_judge(tx, spec, field)
     dataset = await datasets.get_sealed(tx, spec.dataset)
     check_splits(dataset, spec, field)

@@ -62,6 +62,8 @@ async def store(blobs: Blobs, path: Path, blob: Blob) -> None:
     with translated():
         if await asyncio.to_thread(blobs.stat, blob.sha256) is None:
             await asyncio.to_thread(blobs.put_file, path, blob)
+        else:
+            await asyncio.to_thread(blobs.renew, blob.sha256)
 
 
 async def upload(
@@ -81,6 +83,8 @@ async def upload(
         if stored.size_bytes != announced.size_bytes:
             text = f"is {announced.size_bytes}, but the stored bytes of this SHA-256 are {stored.size_bytes}."
             raise InvalidArgument.of("size_bytes", text)
+        with translated():
+            await asyncio.to_thread(blobs.renew, announced.sha256)
         yield stored.size_bytes
         await discard(messages)
         return

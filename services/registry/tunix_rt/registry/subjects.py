@@ -34,3 +34,16 @@ async def weights_digest(tx: Transaction, subject: str) -> str:
             {"resource": subject, "state": State(row["state"]).name},
         )
     return str(row["weights_digest"])
+
+
+async def require_not_deleted(tx: Transaction, subject: str) -> None:
+    """Raises FailedPrecondition, reason RUN_DELETED, for a deleted run."""
+    row = await tx.one(
+        "SELECT 1 AS one FROM runs WHERE name = %(name)s AND delete_time IS NOT NULL", name=subject
+    )
+    if row:
+        raise FailedPrecondition(
+            Reason.RUN_DELETED,
+            f"Run `{subject}` is deleted. Restore it with UndeleteRuns, or use another run.",
+            {"resource": subject},
+        )

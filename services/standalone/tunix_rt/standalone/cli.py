@@ -44,7 +44,12 @@ ENTRIES = (
         "datasets", "dataset_commands", "app", "Create, check, list and show datasets of reasoning traces."
     ),
     Entry("train", "train_command", "train", "Fine-tune a model on a dataset and follow the run live."),
-    Entry("runs", "run_commands", "app", "List, show, watch and cancel training runs; read what they left."),
+    Entry(
+        "runs",
+        "run_commands",
+        "app",
+        "List, show, watch, change and cancel training runs; read what they left.",
+    ),
     Entry(
         "evaluate",
         "evaluation_commands",

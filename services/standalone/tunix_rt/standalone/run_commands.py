@@ -1,18 +1,21 @@
-"""`runs list`, `show`, `watch`, `logs`, `samples`, `artifacts` and `cancel`."""
+"""`runs show`, `watch`, `logs`, `samples`, `artifacts` and `cancel`, and the rest of the group `runs`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tunix_rt.standalone import run_change_commands as changes
 from tunix_rt.standalone.connection import CALL_SECONDS, Connection, connect
 from tunix_rt.standalone.follow import watch_run
-from tunix_rt.standalone.options import GatewayOption, JsonOption, LimitOption
+from tunix_rt.standalone.options import GatewayOption, JsonOption
 from tunix_rt.standalone.output import console, errors, message_dict, print_json
-from tunix_rt.standalone.resources import dataset_name, run_name
+from tunix_rt.standalone.resources import run_name
 from tunix_rt.standalone.run_display import follow_run
+from tunix_rt.standalone.run_list_commands import export, list_runs
 from tunix_rt.standalone.run_records import (
     artifact_table,
     list_artifacts,
@@ -21,37 +24,31 @@ from tunix_rt.standalone.run_records import (
     sample_table,
 )
 from tunix_rt.standalone.transfers import download_files
-from tunix_rt.standalone.views import duration_text, fields_table, number_text, run_table, state_text
+from tunix_rt.standalone.views import duration_text, fields_table, number_text, state_text
 from tunix_rt.v1 import job_pb2 as job_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 from tunix_rt.v1 import run_pb2 as run_pb
 from tunix_rt.v1 import trainer_service_pb2 as trainer_pb
 
 app = typer.Typer(
-    help="List, show, watch and cancel training runs; read what they left.", no_args_is_help=True
+    help="List, show, watch, change and cancel training runs; read what they left.",
+    no_args_is_help=True,
 )
 RunArgument = Annotated[str, typer.Argument(help="The run.", metavar="RUN")]
 
 
-@app.command("list")
-def list_runs(
-    *,
-    limit: LimitOption = 50,
-    dataset: Annotated[str, typer.Option("--dataset", help="Only runs on this dataset.")] = "",
-    gateway: GatewayOption = None,
-    json: JsonOption = False,
-) -> None:
-    """List runs, newest first."""
-    request = registry_pb.ListRunsRequest(page_size=limit)
-    request.dataset = dataset_name(dataset) if dataset else ""
-    with connect(gateway) as connection:
-        response = connection.registry.ListRuns(request, timeout=CALL_SECONDS)
-    if json:
-        print_json(response)
-    elif response.runs:
-        console.print(run_table(response.runs))
-    else:
-        console.print("No runs yet. `tunix-rt train --help` shows how to start one.")
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_runs,
+    "export": export,
+    "update": changes.update,
+    "archive": changes.archive,
+    "unarchive": changes.unarchive,
+    "delete": changes.delete,
+    "restore": changes.restore,
+    "gc": changes.collect_garbage,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
 
 
 @app.command()
@@ -64,6 +61,9 @@ def show(run: RunArgument, *, gateway: GatewayOption = None, json: JsonOption = 
         print_json(found)
     else:
         print_run(found)
+        if found.notes:
+            console.print("\n[bold]Notes[/]")
+            console.print(found.notes, markup=False)
         console.print("\n[bold]Spec[/]")
         console.print_json(data=message_dict(found.spec))
 
@@ -187,6 +187,11 @@ def print_run(run: run_pb.Run) -> None:
         ("attempt", f"{status.attempt} of {status.max_attempts}" if status.attempt else ""),
         ("model", run.spec.model),
         ("dataset", run.spec.dataset),
+        ("description", run.description),
+        ("labels", ", ".join(f"{key}={value}" for key, value in sorted(run.labels.items()))),
+        ("tags", ", ".join(run.tags)),
+        ("parent", run.parent),
+        ("sweep", run.sweep),
     ]
     if status.HasField("end_time") and status.HasField("start_time"):
         seconds = (status.end_time.ToNanoseconds() - status.start_time.ToNanoseconds()) / 1e9

@@ -16,8 +16,9 @@ from tunix_rt.standalone.optimization_options import apply_optimization, optimiz
 from tunix_rt.standalone.options import GatewayOption, JsonOption, parse_labels
 from tunix_rt.standalone.output import console, errors, print_json
 from tunix_rt.standalone.preview_view import preview_view
-from tunix_rt.standalone.resources import dataset_name, model_version_name, task_version_name
+from tunix_rt.standalone.resources import dataset_name, model_version_name, run_name, task_version_name
 from tunix_rt.standalone.row_options import apply_rows
+from tunix_rt.standalone.run_change_commands import read_notes
 from tunix_rt.standalone.run_commands import finish, follow_or_detach
 from tunix_rt.standalone.spec_file import read_spec, set_fields
 from tunix_rt.standalone.spec_options import with_options_of
@@ -113,6 +114,9 @@ def train(
     run_id: Annotated[str, typer.Option("--id", help="The run's id; else the server makes one.")] = "",
     description: Annotated[str, typer.Option("--description")] = "",
     label: Annotated[list[str] | None, typer.Option("--label", help="key=value; repeatable.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A word; repeatable.")] = None,
+    parent: Annotated[str, typer.Option("--parent", help="The run that it goes on from or varies.")] = "",
+    notes: Annotated[str, typer.Option("--notes", help="Markdown; @FILE reads a file.")] = "",
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once the run is queued.")] = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Show the rows with their weights, and train nothing.")
@@ -147,7 +151,14 @@ def train(
     apply_optimizer(run_spec, optimizer, decay=decay, from_file=spec is not None)
     apply_shown(run_spec, sample_every=sample_every, sample_prompts=sample_prompt or [], profile=profile)
     set_fields(run_spec, settings or [])
-    run = run_pb.Run(spec=run_spec, description=description, labels=parse_labels(label or []))
+    run = run_pb.Run(
+        spec=run_spec,
+        description=description,
+        labels=parse_labels(label or []),
+        tags=tag or [],
+        parent=run_name(parent, "parent") if parent else "",
+        notes=read_notes(notes),
+    )
     with connect(gateway) as connection:
         run.spec.model = model_version_name(connection, model or run_spec.model, "spec.model")
         run.spec.dataset = dataset_name(dataset or run_spec.dataset, "spec.dataset")

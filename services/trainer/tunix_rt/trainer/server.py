@@ -8,6 +8,7 @@ from typing import Any
 
 from tunix_rt.blobs.open import open_blobs
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store
+from tunix_rt.jobs.run_fields import run_field_violations
 from tunix_rt.jobs.tasks import fill_in_named
 from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.errors import ModelError
@@ -34,7 +35,10 @@ from tunix_rt.v1.trainer_service_pb2_grpc import (
 )
 
 SERVICE = "tunix_rt.v1.TrainerService"
-_OUTPUT_ONLY = ("name", "status", "metrics", "model_artifact", "weights_digest", "evaluations", "facts")
+_OUTPUT_ONLY = (
+    *("name", "status", "metrics", "model_artifact", "weights_digest", "evaluations", "facts"),
+    *("archive_time", "delete_time", "parameters"),
+)
 
 
 class TrainerServicer(TrainerServiceServicer):
@@ -58,6 +62,10 @@ class TrainerServicer(TrainerServiceServicer):
             run=spec,
             labels=request.run.labels,
             description=request.run.description,
+            notes=request.run.notes,
+            tags=request.run.tags,
+            parent=request.run.parent,
+            sweep=request.run.sweep,
         )
         enqueue = job_service_pb2.EnqueueJobRequest(
             job=job, request_id=request.request_id or new_request_id()
@@ -150,6 +158,7 @@ def check_request(request: trainer_service_pb2.CreateRunRequest, differing: Sequ
         Violation(f"run.{name}", "is output only; leave it out.") for name in _OUTPUT_ONLY if name in given
     ]
     bad += [Violation(f"run.{each.field}", each.description) for each in violations(request.run.spec)]
+    bad += run_field_violations(request.run, "run.")
     if bad:
         raise InvalidArgument(bad)
 

@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from tunix_rt.gateway.backends import Backends
-from tunix_rt.gateway.parameters import flatten_spec
 from tunix_rt.gateway.seed_sentence import pair_sentence
 from tunix_rt.gateway.sentence import evidence_sentence, verdict_sentence
 from tunix_rt.gateway.watch import TERMINAL
 from tunix_rt.gateway.web import evaluation_text, reads, text
 from tunix_rt.gateway.web.assets import plotly_path
 from tunix_rt.gateway.web.seed_chart import seed_chart
+from tunix_rt.jobs.parameters import flatten_spec
 from tunix_rt.rpc import names
 from tunix_rt.v1 import gateway_service_pb2
 

@@ -1,0 +1,108 @@
+"""What deleted runs leave is collected; what anything still names is not."""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from tunix_rt.v1 import evaluation_pb2, job_service_pb2, registry_service_pb2, run_pb2
+
+DAY = 86_400
+
+
+async def collect(registry, *, remove=False, age=0):
+    request = registry_service_pb2.CollectGarbageRequest(remove=remove, min_age=Duration(seconds=age))
+    return await registry.registry.CollectGarbage(request)
+
+
+async def delete(registry, name):
+    await registry.registry.DeleteRuns(registry_service_pb2.DeleteRunsRequest(names=[name]))
+
+
+async def get(registry, name):
+    return await registry.registry.GetRun(registry_service_pb2.GetRunRequest(name=name))
+
+
+@pytest.fixture
+async def ended(registry):
+    """A run that has succeeded, with a metric and an artifact of three files, two of them also its base's."""
+    job = await registry.running()
+
+    async def messages():
+        yield job_service_pb2.StreamMetricsRequest(
+            name=job.name,
+            attempt=job.status.attempt,
+            points=[run_pb2.MetricPoint(metric="train/loss", step=1, value=1)],
+        )
+
+    assert [answer.committed async for answer in registry.jobs.StreamMetrics(messages())][-1] == 1
+    return (await registry.succeed_run(job)).name
+
+
+async def test_nothing_is_garbage_while_everything_is_named(registry, ended):
+    assert await collect(registry, remove=True) == registry_service_pb2.CollectGarbageResponse()
+    assert (await get(registry, ended)).model_artifact
+
+
+async def test_a_dry_run_says_what_would_go_and_removes_nothing(registry, ended):
+    await delete(registry, ended)
+    found = await collect(registry)
+    assert (list(found.runs), found.artifact_count, found.blob_count) == ([ended], 1, 1)
+    assert found.size_bytes == len(registry.model_files(ended)["tokenizer.json"])
+    assert await collect(registry) == found
+    restored = await registry.registry.UndeleteRuns(registry_service_pb2.UndeleteRunsRequest(names=[ended]))
+    assert restored.runs[0].metrics[0].metric == "train/loss"
+
+
+async def test_a_collected_run_leaves_its_record_and_nothing_else(registry, ended):
+    artifact = (await get(registry, ended)).model_artifact
+    await delete(registry, ended)
+    before = await collect(registry)
+    assert await collect(registry, remove=True) == before
+    assert await collect(registry, remove=True) == registry_service_pb2.CollectGarbageResponse()
+    run = await get(registry, ended)
+    assert (run.model_artifact, list(run.metrics), run.HasField("delete_time")) == ("", [], True)
+    failure = await registry.failure_of(
+        registry.registry.GetArtifact(registry_service_pb2.GetArtifactRequest(name=artifact))
+    )
+    assert failure.reason == "RESOURCE_NOT_FOUND"
+    request = registry_service_pb2.ListRunsRequest(
+        filter=run_pb2.RunFilter(visibility=run_pb2.RunFilter.DELETED)
+    )
+    assert not (await registry.registry.ListRuns(request)).runs
+
+
+async def test_a_collected_run_cannot_be_restored(registry, ended):
+    await delete(registry, ended)
+    await collect(registry, remove=True)
+    failure = await registry.failure_of(
+        registry.registry.UndeleteRuns(registry_service_pb2.UndeleteRunsRequest(names=[ended]))
+    )
+    assert failure.reason == "RUN_DELETED"
+
+
+async def test_runs_deleted_lately_stay(registry, ended):
+    await delete(registry, ended)
+    assert not (await collect(registry, remove=True, age=DAY)).runs
+    assert not (await registry.registry.CollectGarbage(registry_service_pb2.CollectGarbageRequest())).runs
+
+
+async def test_bytes_stored_lately_stay(registry):
+    await registry.upload(b"about to be named")
+    assert not (await collect(registry, remove=True, age=DAY)).blob_count
+    assert (await collect(registry, remove=True)).blob_count == 1
+
+
+async def test_a_run_that_is_being_evaluated_stays(registry, ended):
+    dataset = (await registry.sealed_dataset(40)).name
+    job = job_service_pb2.Job(
+        name="evaluations/", evaluation=evaluation_pb2.EvaluationSpec(subject=ended, dataset=dataset)
+    )
+    await registry.jobs.EnqueueJob(job_service_pb2.EnqueueJobRequest(job=job))
+    await delete(registry, ended)
+    assert not (await collect(registry, remove=True)).runs
+
+
+async def test_a_negative_age_is_refused(registry):
+    failure = await registry.failure_of(collect(registry, age=-1))
+    assert list(failure.fields) == ["min_age"]
