@@ -16,9 +16,9 @@ from tunix_rt.jobs.directory import JobDirectory, read_json
 from tunix_rt.lm.tiny import make_tiny_model
 from tunix_rt.trainer.batches import Batch
 from tunix_rt.trainer.failure import TrainingFailure
-from tunix_rt.trainer.mesh import divided_axis, mesh_shape
+from tunix_rt.trainer.mesh import divided_axis
 from tunix_rt.trainer.program import step_arrays
-from tunix_rt.trainer.sharding_settings import ShardingSettings
+from tunix_rt.trainer.sharding_settings import ShardingSettings, mesh_shape
 
 # Three rows a step, two at a time, so that neither two nor four devices have as many each.
 SPEC = {
@@ -89,6 +89,11 @@ def test_weights_are_those_of_one_device(trained, name):
 
 def test_run_of_another_mesh_goes_on_from_its_checkpoint(trained):
     assert [*values(trained["two"], "train/loss")] == [3]
+
+
+def test_another_mesh_is_told_and_remembered(trained):
+    told = "step 2: mesh data 2, fsdp 2, processes 1 -> data 2, fsdp 1, processes 1"
+    assert read_json(trained["two"].facts)["environment_changes"] == told
 
 
 def test_facts_tell_the_mesh(trained):

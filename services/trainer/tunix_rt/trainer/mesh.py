@@ -17,8 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tunix_rt.lm.divided import Part
 from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.recomputation import compile_options
-from tunix_rt.trainer.failure import TrainingFailure
-from tunix_rt.trainer.sharding_settings import ShardingSettings
+from tunix_rt.trainer.sharding_settings import ShardingSettings, mesh_shape
 
 DATA, FSDP = "data", "fsdp"
 _BOTH = (DATA, FSDP)
@@ -80,6 +79,12 @@ class Spread:
         if self.mesh.devices.flat[0].platform != "cpu":
             return compile_options()
         return compile_options() | {"xla_cpu_enable_concurrency_optimized_scheduler": False}
+
+    @property
+    def text(self) -> str:
+        """The mesh and its processes, such as `data 2, fsdp 4, processes 1`."""
+        sizes = {**self.mesh.shape, "processes": jax.process_count()}
+        return ", ".join(f"{name} {size}" for name, size in sizes.items())
 
     def facts(self) -> dict[str, Any]:
         """What a run's facts say of its devices."""
@@ -200,22 +205,6 @@ def opened(model: Decoder) -> Decoder:
                 axis = variable.get_metadata("whole_axis")
                 setattr(module, name, Part(variable.get_value(), whole_axis=axis, mesh_axis=FSDP))
     return model
-
-
-def mesh_shape(settings: ShardingSettings, devices: int) -> tuple[int, int]:
-    """The devices of `data` and of `fsdp`. Raises TrainingFailure when there are not so many."""
-    data, fsdp, processes = settings.data, settings.fsdp, settings.processes
-    if data == 0 and devices % fsdp == 0:
-        data = devices // fsdp
-    if data == 0 or data * fsdp > devices:
-        asked = f"sharding.fsdp is {fsdp}" + (f" and sharding.data {data}" if data else "")
-        remedy = f"Set them so that their product is at most {devices}, or give the slot more devices."
-        raise TrainingFailure("INVALID_FIELDS", f"{asked}; the run has {devices} devices. {remedy}")
-    if processes > 1 and data * fsdp != devices:
-        asked = f"sharding.data × sharding.fsdp is {data * fsdp}"
-        message = f"{asked}; {processes} processes use all {devices} devices. Leave sharding.data out."
-        raise TrainingFailure("INVALID_FIELDS", message)
-    return data, fsdp
 
 
 def divided_axis(shape: Sequence[int], fsdp: int) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.spec_reader import SpecReader
 
 MAX_DEVICES = 4096
@@ -28,3 +29,19 @@ def read_sharding(reader: SpecReader) -> ShardingSettings:
     )
     reader.finish()
     return settings
+
+
+def mesh_shape(settings: ShardingSettings, devices: int) -> tuple[int, int]:
+    """The devices of `data` and of `fsdp`. Raises TrainingFailure when there are not so many."""
+    data, fsdp, processes = settings.data, settings.fsdp, settings.processes
+    if data == 0 and devices % fsdp == 0:
+        data = devices // fsdp
+    if data == 0 or data * fsdp > devices:
+        asked = f"sharding.fsdp is {fsdp}" + (f" and sharding.data {data}" if data else "")
+        remedy = f"Set them so that their product is at most {devices}, or give the slot more devices."
+        raise TrainingFailure("INVALID_FIELDS", f"{asked}; the run has {devices} devices. {remedy}")
+    if processes > 1 and data * fsdp != devices:
+        asked = f"sharding.data × sharding.fsdp is {data * fsdp}"
+        message = f"{asked}; {processes} processes use all {devices} devices. Leave sharding.data out."
+        raise TrainingFailure("INVALID_FIELDS", message)
+    return data, fsdp

@@ -53,7 +53,7 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
     facts = _facts(inputs, parameters=parameter_count(model), trained=_size(trained)) | spread.facts()
     del model  # its arrays are given away to the first step
     optimizer = make_optimizer(inputs.spec.optimizer)
-    origin = _origin(inputs)
+    origin = _origin(inputs, spread)
     trained, frozen = spread.placed(trained), spread.placed(frozen)
     start = first_snapshot(trained, optimizer, inputs.spec, spread)
     with spread.loading():
@@ -179,12 +179,12 @@ def _size(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def _origin(inputs: Inputs) -> Origin:
+def _origin(inputs: Inputs, spread: Spread) -> Origin:
     return Origin(
         identity=inputs.identity,
         rows_sha256=inputs.rows_digest,
         spec=asdict(inputs.spec),
-        environment=environment(),
+        environment={**environment(), "mesh": spread.text},
         epoch_rows=inputs.batches.rows,
         batch_size=inputs.spec.batch_size,
     )
