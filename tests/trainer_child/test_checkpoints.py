@@ -68,7 +68,7 @@ def test_a_checkpoint_says_what_it_is_of(whole):
     assert state["spec"]["checkpoint_every"] == 2
     (made_by,) = state["environments"]
     assert set(made_by) == {
-        "after_step", "code_version", "jax", "jaxlib", "flax", "optax", "numpy", "device",
+        "after_step", "code_version", "jax", "jaxlib", "flax", "optax", "numpy", "device", "mesh",
     }  # fmt: skip
     assert read_json(whole.facts)["code_version"] == made_by["code_version"]
 

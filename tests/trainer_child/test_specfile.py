@@ -2,6 +2,7 @@ import pytest
 
 from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.retention import Retention
+from tunix_rt.trainer.sharding_settings import ShardingSettings
 from tunix_rt.trainer.specfile import LoraSettings, MixtureSettings, OptimizerSettings, TrainSpec, parse_spec
 
 SMALLEST = {"steps": 10, "batch_size": 2, "max_length": 64, "optimizer": {"learning_rate": 0.001}}
@@ -40,6 +41,7 @@ def test_defaults_are_those_of_the_proto():
         mixture=(),
         batching="PACKED",
         overlong="REFUSE",
+        sharding=ShardingSettings(data=0, fsdp=1, processes=1),
     )
 
 
@@ -102,6 +104,9 @@ def test_all_bad_fields_are_reported_together():
         ({"full": {"rank": 2}}, "full.rank"),
         ({"lora": {"targets": "q_proj"}}, "lora.targets"),
         ({"seed": True}, "seed"),
+        ({"sharding": {"fsdp": -1}}, "sharding.fsdp"),
+        ({"sharding": {"processes": 17}}, "sharding.processes"),
+        ({"sharding": {"tensor": 2}}, "sharding.tensor"),
         ({"format": "xml"}, "format"),
         ({"lora": {"dropout": 1.0}}, "lora.dropout"),
         ({"micro_batch_size": 3}, "micro_batch_size"),

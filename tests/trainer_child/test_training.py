@@ -95,6 +95,16 @@ def losses_of(directory):
     return [json.loads(line)["values"]["train/loss"] for line in directory.metrics.read_text().splitlines()]
 
 
+def test_adapters_are_trained_with_recomputed_activations(jobs):
+    lora = {"lora": {"rank": 2, "targets": ["q_proj"]}}
+    stored, recomputed = (jobs.make({**SHORT, **lora, "remat": remat}) for remat in (False, True))
+    for directory in (stored, recomputed):
+        assert run(directory) == {"state": "succeeded"}
+    expected, found = (load_file(each.model / "model.safetensors") for each in (stored, recomputed))
+    for name, tensor in expected.items():
+        np.testing.assert_allclose(found[name], tensor, atol=1e-5, rtol=0, err_msg=name)
+
+
 def test_stop_before_the_first_step_saves_nothing(jobs):
     directory = jobs.make(SHORT)
     assert run(directory, stop_asked=lambda: True) == {"state": "stopped", "step": 0}

@@ -8,7 +8,7 @@ import pytest
 
 from tunix_rt.trainer.spec import complete, violations
 from tunix_rt.v1.evaluation_pb2 import Decoding, EvaluationSpec
-from tunix_rt.v1.run_pb2 import EarlyStopping, LoraTuning, OptimizerSpec, RunSpec, SpikeSkipping
+from tunix_rt.v1.run_pb2 import EarlyStopping, LoraTuning, OptimizerSpec, RunSpec, ShardingSpec, SpikeSkipping
 
 
 def good() -> RunSpec:
@@ -60,6 +60,13 @@ def test_completing_twice_changes_nothing() -> None:
     spec.lora.rank = 4
     spec.evaluate_after.add(split="validation")
     assert complete(complete(spec)) == complete(spec)
+
+
+def test_sharding_is_completed_where_there_is_any() -> None:
+    spec = good()
+    assert not complete(spec).HasField("sharding")
+    spec.sharding.SetInParent()
+    assert complete(spec).sharding == ShardingSpec(fsdp=1, processes=1)
 
 
 def test_adapters_are_completed() -> None:
@@ -218,6 +225,9 @@ BAD: list[tuple[str, Callable[[RunSpec], None]]] = [
         lambda s: s.early_stopping.CopyFrom(EarlyStopping(patience=1, min_delta=-1)),
     ),
     ("spec.early_stopping", lambda s: unvalidated(s)),
+    ("spec.sharding.data", lambda s: s.sharding.CopyFrom(ShardingSpec(data=-1))),
+    ("spec.sharding.fsdp", lambda s: s.sharding.CopyFrom(ShardingSpec(fsdp=4097))),
+    ("spec.sharding.processes", lambda s: s.sharding.CopyFrom(ShardingSpec(processes=17))),
     ("spec.lora.rank", lambda s: s.lora.CopyFrom(LoraTuning(rank=513))),
     ("spec.lora.alpha", lambda s: s.lora.CopyFrom(LoraTuning(alpha=-1))),
     ("spec.lora.targets", lambda s: s.lora.CopyFrom(LoraTuning(targets=["lm_head"]))),

@@ -9,6 +9,7 @@ from flax import nnx
 
 from tunix_rt.lm.attention import cached_attention, capped, causal_attention
 from tunix_rt.lm.config import Activation, ModelConfig, NormKind
+from tunix_rt.lm.divided import collected_after, rows_of
 from tunix_rt.lm.dropout import drop
 from tunix_rt.lm.recomputation import WIDE_BYTES, keep, keep_wide, recomputed
 from tunix_rt.lm.rotary import rotary_table, rotate
@@ -219,8 +220,11 @@ class Decoder(nnx.Module):
         step = recomputed(
             _layer_states, kept="inputs" if remat else "all" if wide <= WIDE_BYTES else "narrow"
         )
+        previous = x
         for layer in self.layers:
-            x = step(*nnx.split(layer), x, table, segments, after)
+            graph, state = nnx.split(layer)
+            state = collected_after(state, previous)
+            previous, x = x, step(graph, state, x, table, segments, after)
         return self.norm(x)
 
     def hidden_and_cache(
@@ -271,7 +275,7 @@ class Decoder(nnx.Module):
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """The rows of the embedding (tokens.size, hidden)."""
-        return jnp.take(self.embedding[...], tokens.reshape(-1), axis=0)
+        return rows_of(self.embedding, tokens.reshape(-1))
 
     def head_weight(self) -> jax.Array:
         """The output matrix (vocabulary, hidden): the embedding where the two are tied."""

@@ -1,4 +1,4 @@
-"""The options of `train` about the optimizer, precision, averages and stopping."""
+"""The options of `train` about the optimizer, precision, averages, stopping and devices."""
 
 from __future__ import annotations
 
@@ -70,6 +70,15 @@ def optimization(
     early_stopping_min_delta: Annotated[
         Number, typer.Option("--early-stopping-min-delta", help="What a value must be better by.")
     ] = None,
+    data: Annotated[
+        Whole, typer.Option("--data", help="Devices that divide rows. (default: all that --fsdp leaves)")
+    ] = None,
+    fsdp: Annotated[
+        Whole, typer.Option("--fsdp", help="Devices that divide parameters as well. (default 1)")
+    ] = None,
+    processes: Annotated[
+        Whole, typer.Option("--processes", help="Processes of the run on its host. (default 1)")
+    ] = None,
 ) -> dict[str, Any]:
     """The values that were given, by the paths of their fields."""
     given = {
@@ -91,6 +100,9 @@ def optimization(
         "early_stopping.patience": early_stopping,
         "early_stopping.metric": early_stopping_metric,
         "early_stopping.min_delta": early_stopping_min_delta,
+        "sharding.data": data,
+        "sharding.fsdp": fsdp,
+        "sharding.processes": processes,
     }
     return {path: value for path, value in given.items() if value is not None}
 

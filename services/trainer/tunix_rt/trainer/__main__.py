@@ -31,7 +31,8 @@ def main() -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        names = ", ".join(f"TUNIX_RT_{str(each['loc'][0]).upper()}" for each in error.errors())
+        named = (each["loc"][0] if each["loc"] else "slot_devices" for each in error.errors())
+        names = ", ".join(f"TUNIX_RT_{str(name).upper()}" for name in named)
         print(f"Set {names}: {error}", file=sys.stderr)  # noqa: T201
         return 2
     configure_logs("trainer", settings.log_level)

@@ -16,6 +16,7 @@ from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.weights import load_model
 from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.gradient import Forward, Graph
+from tunix_rt.trainer.mesh import Spread
 from tunix_rt.trainer.program import Program, build_program
 from tunix_rt.trainer.snapshot import Snapshot
 from tunix_rt.trainer.specfile import TrainSpec
@@ -40,16 +41,22 @@ def make_model(base: Path, spec: TrainSpec) -> Decoder:
     return model
 
 
-def first_snapshot(trained: Any, optimizer: optax.GradientTransformation, spec: TrainSpec) -> Snapshot:
-    """The state before the first step; the average starts as the weights, in buffers of its own."""
+def first_snapshot(
+    trained: Any, optimizer: optax.GradientTransformation, spec: TrainSpec, spread: Spread | None = None
+) -> Snapshot:
+    """The state before the first step; the average starts as the weights, in buffers of its own.
+
+    `trained` is laid on the devices already, and so is what is made of it.
+    """
     averaged = jax.tree.map(jnp.copy, trained) if spec.ema_decay else None
-    return Snapshot(
-        step=0, weighted_tokens=0, trained=trained, optimizer=optimizer.init(trained), averaged=averaged
-    )
+    state = spread.made(optimizer.init, trained) if spread else optimizer.init(trained)
+    return Snapshot(step=0, weighted_tokens=0, trained=trained, optimizer=state, averaged=averaged)
 
 
-def make_program(graph: Graph, optimizer: optax.GradientTransformation, spec: TrainSpec) -> Program:
-    """The run's steps, not yet compiled."""
+def make_program(
+    graph: Graph, optimizer: optax.GradientTransformation, spec: TrainSpec, spread: Spread | None = None
+) -> Program:
+    """The run's steps, not yet compiled; without `spread` on one device."""
     forward = Forward(
         lora=spec.lora is not None,
         remat=spec.remat,
@@ -57,7 +64,12 @@ def make_program(graph: Graph, optimizer: optax.GradientTransformation, spec: Tr
         compute_type=spec.compute_type,
     )
     return build_program(
-        graph, optimizer, forward, ema_decay=spec.ema_decay, micro_rows=spec.micro_batch_size
+        graph,
+        optimizer,
+        forward,
+        ema_decay=spec.ema_decay,
+        micro_rows=spec.micro_batch_size,
+        spread=spread,
     )
 
 

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from tunix_rt.jobs.directory import JobDirectory
 from tunix_rt.trainer.failure import TrainingFailure
+from tunix_rt.trainer.mesh import Spread
 from tunix_rt.trainer.retention import Best, Retention, improved, kept
 from tunix_rt.trainer.snapshot import Origin, Snapshot, host_snapshot, save_snapshot
 
@@ -18,7 +19,8 @@ class CheckpointWriter:
     """Saves snapshots in a thread, one at a time, in a `with` block that ends when all is written.
 
     Training waits while the arrays are copied, and for the write before if that has not ended. `sync_metrics`
-    is called before a checkpoint is completed: what was measured up to it is then on disk.
+    is called before a checkpoint is completed: what was measured up to it is then on disk. All processes of
+    the run collect the arrays, and the one that leads writes them.
     """
 
     def __init__(
@@ -26,6 +28,7 @@ class CheckpointWriter:
         directory: JobDirectory,
         origin: Origin,
         retention: Retention,
+        spread: Spread,
         *,
         sync_metrics: Callable[[], None],
         report: Callable[[str], None],
@@ -33,12 +36,15 @@ class CheckpointWriter:
         self._directory = directory
         self._origin = origin
         self._retention = retention
+        self._spread = spread
         self._sync_metrics = sync_metrics
         self._report = report
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
         self._writing: Future[str] | None = None
 
     def __enter__(self) -> CheckpointWriter:
+        if not self._spread.leads:
+            return self
         self._directory.checkpoints.mkdir(parents=True, exist_ok=True)
         for partial in self._directory.checkpoints.glob(".*"):
             shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
@@ -61,8 +67,9 @@ class CheckpointWriter:
         if self._note_best(snapshot, values) or due:
             began = time.monotonic()
             self._settle()
-            copied = host_snapshot(snapshot)
-            self._writing = self._thread.submit(self._write, copied, time.monotonic() - began)
+            copied = host_snapshot(snapshot, self._spread)
+            if self._spread.leads:
+                self._writing = self._thread.submit(self._write, copied, time.monotonic() - began)
 
     def _note_best(self, snapshot: Snapshot, values: Mapping[str, float]) -> bool:
         metric = self._retention.best_metric

@@ -14,6 +14,7 @@ from jax import lax
 from tunix_rt.lm.lora import drop_inputs
 from tunix_rt.lm.model import Decoder
 from tunix_rt.trainer.loss import Sums, completion_loss
+from tunix_rt.trainer.mesh import Spread, opened
 from tunix_rt.trainer.roles import NORMS, roles
 
 Tree = Any
@@ -49,8 +50,9 @@ def loss_function(graph: Graph, forward: Forward) -> LossOf:
         trained: Tree, frozen: Tree, arrays: Arrays, key: jax.Array | None = None
     ) -> tuple[jax.Array, Sums]:
         # Copies, because NNX forbids a layer that is recomputed to write to variables of an outer trace.
-        head = nnx.merge(graph, trained, frozen, copy=True).head_weight()
-        model = nnx.merge(graph, *_narrowed((trained, frozen), forward.compute_type), copy=True)
+        head = opened(nnx.merge(graph, trained, frozen, copy=True)).head_weight()
+        narrowed = _narrowed((trained, frozen), forward.compute_type)
+        model = opened(nnx.merge(graph, *narrowed, copy=True))
         if key is not None and forward.dropout:
             drop_inputs(model, _row_keys(key, arrays["rows"]))
         remat = forward.remat and key is not None
@@ -68,13 +70,14 @@ def loss_function(graph: Graph, forward: Forward) -> LossOf:
     return loss_of
 
 
-def gradient_function(loss_of: LossOf) -> Callable[..., Graded]:
+def gradient_function(loss_of: LossOf, spread: Spread) -> Callable[..., Graded]:
     """The gradient by `trained` of (trained, frozen, arrays, key); one micro-batch needs no loop.
 
     Arrays with a micro axis in front are visited one micro-batch after the other, and losses and
-    gradients are added: each position's weight is already its share of the whole step.
+    gradients are added: each position's weight is already its share of the whole step. The rows of each
+    are spread over the devices.
     """
-    graded = jax.value_and_grad(loss_of, has_aux=True)
+    graded = spread.graded(loss_of)
 
     def once(trained: Tree, frozen: Tree, arrays: Arrays, key: jax.Array) -> Graded:
         (_, sums), gradient = graded(trained, frozen, arrays, key)

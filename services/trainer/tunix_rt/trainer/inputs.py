@@ -21,7 +21,8 @@ from tunix_rt.trainer.specfile import TrainSpec, parse_spec
 class Inputs:
     """Everything read from a job directory but the weights.
 
-    `identity` hashes spec, rows and base model: a checkpoint with another one is of another run.
+    `identity` hashes spec, rows and base model: a checkpoint with another one is of another run. How the run
+    lies on devices is no part of it.
     """
 
     spec: TrainSpec
@@ -51,7 +52,8 @@ def read_inputs(directory: JobDirectory) -> Inputs:
     base_digest = weights_digest(directory.base)
     with directory.rows.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    identity = hashlib.sha256(json.dumps([asdict(spec), digest, base_digest]).encode()).hexdigest()
+    trained = {name: value for name, value in asdict(spec).items() if name != "sharding"}
+    identity = hashlib.sha256(json.dumps([trained, digest, base_digest]).encode()).hexdigest()
     return Inputs(spec, rows, digest, batches, Plan.of(spec, batches), base_digest, identity)
 
 

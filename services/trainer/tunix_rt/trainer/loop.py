@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from tunix_rt.lm.model import Decoder
 from tunix_rt.trainer.batches import Batch, Example, TrainingBatches, validation_batches
 from tunix_rt.trainer.checkpoint_writer import CheckpointWriter
 from tunix_rt.trainer.flops import StepFlops
@@ -18,7 +19,7 @@ from tunix_rt.trainer.metrics_file import write_metrics
 from tunix_rt.trainer.optimizer import learning_rate
 from tunix_rt.trainer.plan import Plan
 from tunix_rt.trainer.profiler import Profiler
-from tunix_rt.trainer.program import Program, batch_arrays
+from tunix_rt.trainer.program import Program
 from tunix_rt.trainer.samples import Sampler
 from tunix_rt.trainer.snapshot import Snapshot
 from tunix_rt.trainer.specfile import TrainSpec
@@ -63,7 +64,7 @@ class Training:
                 write_metrics(self.metrics, snapshot.step, values)
                 last = self.ended(snapshot)
                 if self.sampler and (last or self.sampler.due(snapshot.step)):
-                    self.sampler.sample(snapshot.step, self._model(snapshot))
+                    self._sample(self.sampler, snapshot)
                 now = time.monotonic()
                 pace.add(now - began + saving)
                 if now - logged >= _LOG_SECONDS or "validation/loss" in values or last:
@@ -82,8 +83,13 @@ class Training:
         """Whether the run has nothing left to do: all its steps are taken, or it no longer gets better."""
         return snapshot.step >= self.plan.steps or snapshot.stopping.ended(self.spec.early_stopping)
 
-    def _model(self, snapshot: Snapshot) -> Decoder:
-        return nnx.merge(self.program.graph, snapshot.carried.result, self.frozen)
+    def _sample(self, sampler: Sampler, snapshot: Snapshot) -> None:
+        """Let the process that leads continue the prompts, with the weights of all devices on its first."""
+        spread = self.program.spread
+        whole = [spread.collected(tree) for tree in (snapshot.carried.result, self.frozen)]
+        if spread.leads:
+            model = nnx.merge(self.program.graph, *jax.tree.map(jnp.asarray, whole))
+            sampler.sample(snapshot.step, model)
 
     def _step(self, snapshot: Snapshot, upcoming: _Upcoming, saving: float) -> dict[str, float]:
         """Take one step in place, and measure it; the next batch is made while the device computes."""
@@ -126,7 +132,8 @@ class Training:
         for batch in validation_batches(
             self.validation, batch_size=spec.micro_batch_size, max_length=self.longest_row
         ):
-            scalars = self.program.validate(snapshot.carried.result, self.frozen, batch_arrays(batch))
+            arrays = self.program.validation_arrays(batch)
+            scalars = self.program.validate(snapshot.carried.result, self.frozen, arrays)
             weight = float(batch.weights.sum(dtype="float64"))
             loss += float(scalars["loss"]) * weight
             accuracy += float(scalars["accuracy"]) * weight

@@ -17,6 +17,7 @@ from tunix_rt.lm.checkpoint import (
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.fingerprint import differences
+from tunix_rt.trainer.mesh import Spread
 from tunix_rt.trainer.retention import Best
 from tunix_rt.trainer.spikes import Spikes
 from tunix_rt.trainer.stopping import Stopping
@@ -69,9 +70,10 @@ class Origin:
     batch_size: int
 
 
-def host_snapshot(snapshot: Snapshot) -> Snapshot:
+def host_snapshot(snapshot: Snapshot, spread: Spread) -> Snapshot:
     """The snapshot with its arrays copied to the host, so that the next step may take theirs over."""
-    copies = host_copy(_trees(snapshot))
+    trees = _trees(snapshot)
+    copies = host_copy(trees) if spread.alone else spread.collected(trees)
     return Snapshot(**{**vars(snapshot), **copies})
 
 

@@ -17,6 +17,7 @@ from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
 from tunix_rt.trainer.optimizer_spec import complete_optimizer, optimizer_violations
 from tunix_rt.trainer.retention import BEST_METRICS
 from tunix_rt.trainer.row_spec import complete_rows, row_violations
+from tunix_rt.trainer.sharding_spec import complete_sharding, sharding_violations
 from tunix_rt.trainer.shown_spec import complete_shown, shown_violations
 from tunix_rt.trainer.stopping import STOPPING_METRICS
 from tunix_rt.v1.evaluation_pb2 import EvaluationSpec
@@ -53,6 +54,7 @@ def complete(spec: RunSpec) -> RunSpec:
         made.early_stopping.metric = spec.early_stopping.metric or STOPPING_METRICS[0]
     made.retention.keep_last = spec.retention.keep_last or 1
     complete_rows(made)
+    complete_sharding(made)
     for evaluation in made.evaluate_after:
         evaluation.CopyFrom(_follow_up(evaluation, made))
     return made
@@ -101,6 +103,7 @@ def _run_violations(spec: RunSpec) -> Iterator[Violation]:
         yield from _stopping_violations(spec)
     yield from _retention_violations(spec)
     yield from row_violations(spec)
+    yield from sharding_violations(spec.sharding)
     yield from choice_violations(spec.format, FORMATS, "spec.format")
     yield from system_prompt_violations(spec.system_prompt, "spec.system_prompt")
     if len(spec.evaluate_after) > MAX_EVALUATIONS:

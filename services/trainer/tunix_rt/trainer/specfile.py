@@ -9,6 +9,7 @@ from tunix_rt.trainer.failure import TrainingFailure
 from tunix_rt.trainer.optimizer_settings import OptimizerSettings, read_optimizer, schedule_problems
 from tunix_rt.trainer.retention import BEST_METRICS, Retention
 from tunix_rt.trainer.rows.recipe import OVERLONG
+from tunix_rt.trainer.sharding_settings import ShardingSettings, read_sharding
 from tunix_rt.trainer.shown_settings import ProfileSettings, SampleSettings, read_profile, read_samples
 from tunix_rt.trainer.spec_reader import SpecReader
 from tunix_rt.trainer.stopping import STOPPING_METRICS, StoppingSettings
@@ -68,6 +69,7 @@ class TrainSpec:
     mixture: tuple[MixtureSettings, ...]
     batching: str
     overlong: str
+    sharding: ShardingSettings
 
 
 def parse_spec(value: object) -> TrainSpec:
@@ -112,6 +114,7 @@ def parse_spec(value: object) -> TrainSpec:
         mixture=_mixture(reader),
         batching=reader.enum("batching", BATCHINGS),
         overlong=reader.enum("overlong", OVERLONG),
+        sharding=read_sharding(reader.section("sharding")),
     )
     if spec.early_stopping is not None and spec.validate_every == 0:
         reader.problems.append("early_stopping: needs validations; validate_every is 0.")

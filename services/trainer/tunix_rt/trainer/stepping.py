@@ -39,7 +39,7 @@ def take_step(
     spikes = spec.optimizer.spikes
     largest = snapshot.spikes.largest_norm(spikes)
     controls = Controls(np.float32(rate), np.float32(largest), step_key(spec.seed, step))
-    carried, scalars = program.step(snapshot.carried, frozen, arrays, controls)
+    carried, scalars = program.step(snapshot.carried, frozen, arrays, program.spread.everywhere(controls))
     snapshot.carry(carried)
     meanwhile()
     measured = {name: float(value) for name, value in scalars.items()}

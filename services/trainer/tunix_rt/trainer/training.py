@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from tunix_rt.jobs.directory import JobDirectory, write_json
@@ -20,8 +23,10 @@ from tunix_rt.trainer.checkpoint_writer import CheckpointWriter
 from tunix_rt.trainer.export import export_model
 from tunix_rt.trainer.fingerprint import differences, environment
 from tunix_rt.trainer.flops import step_flops
+from tunix_rt.trainer.gradient import Graph
 from tunix_rt.trainer.inputs import Inputs, read_inputs
 from tunix_rt.trainer.loop import Training
+from tunix_rt.trainer.mesh import Spread
 from tunix_rt.trainer.metrics_file import open_metrics, sync_metrics
 from tunix_rt.trainer.optimizer import make_optimizer
 from tunix_rt.trainer.precision import slow_type
@@ -40,35 +45,44 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
     Raises TrainingFailure and ModelError for what is wrong with the spec, the traces or the model.
     """
     inputs = read_inputs(directory)
-    model = make_model(directory.base, inputs.spec)
+    spread = Spread.of(inputs.spec.sharding, jax.devices())
+    report = report if spread.leads else _nothing
+    with spread.loading():
+        model = spread.marked(make_model(directory.base, inputs.spec))
     graph, trained, frozen = take_apart(model, lora=inputs.spec.lora is not None)
-    facts = _facts(inputs, parameters=parameter_count(model), trained=_size(trained))
+    facts = _facts(inputs, parameters=parameter_count(model), trained=_size(trained)) | spread.facts()
     del model  # its arrays are given away to the first step
     optimizer = make_optimizer(inputs.spec.optimizer)
-    origin = _origin(inputs)
-    snapshot = load_snapshot(
-        directory, first_snapshot(trained, optimizer, inputs.spec), origin, report=report
-    )
+    origin = _origin(inputs, spread)
+    trained, frozen = spread.placed(trained), spread.placed(frozen)
+    start = first_snapshot(trained, optimizer, inputs.spec, spread)
+    with spread.loading():
+        snapshot = load_snapshot(directory, start, origin, report=report)
+    if snapshot is not start:
+        snapshot.carry(spread.placed(snapshot.carried))
+    del start, trained  # as the model's
     facts |= {"code_version": origin.environment["code_version"], "resumed_from_step": snapshot.step}
     facts |= _changes(snapshot)
     report(_opening(facts, snapshot.step))
-    tools = _tools(directory, inputs, adapters=_size(trained) if inputs.spec.lora else None)
-    write_json(directory.facts, facts)
-    program = make_program(graph, optimizer, inputs.spec)
+    tools = _tools(directory, inputs, adapters=facts["trainable_parameters"] if inputs.spec.lora else None)
+    _write_facts(directory, facts, spread)
+    program = make_program(graph, optimizer, inputs.spec, spread)
     if line := slow_type(inputs.spec.compute_type, jax.devices()[0]):
         report(line)
     if snapshot.step < inputs.plan.steps and not stop_asked():
         began = time.monotonic()
         program = _compiled(program, inputs, snapshot, frozen=frozen)
         facts["compile_seconds"] = round(time.monotonic() - began, 2)
-        write_json(directory.facts, facts)
+        _write_facts(directory, facts, spread)
         report(f"compiled in {facts['compile_seconds']:.1f} s")
+    metrics_path = directory.metrics if spread.leads else Path(os.devnull)
     with (
-        open_metrics(directory.metrics, step=snapshot.step) as metrics,
+        open_metrics(metrics_path, step=snapshot.step) as metrics,
         CheckpointWriter(
             directory,
             origin,
             inputs.spec.retention,
+            spread,
             sync_metrics=lambda: sync_metrics(metrics),
             report=report,
         ) as checkpoints,
@@ -90,15 +104,33 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
         snapshot = training.run(snapshot)
     if not training.ended(snapshot):
         return {"state": "stopped", "step": snapshot.step}
-    last = snapshot
     if snapshot.best is not None:
         facts |= {"best_step": snapshot.best.step, "best_value": snapshot.best.value}
-        write_json(directory.facts, facts)
+        _write_facts(directory, facts, spread)
         report(f"step {snapshot.best.step} is the best: its weights are the run's")
-        if snapshot.best.step != snapshot.step:
-            snapshot = load_trained(directory, snapshot.best.step, snapshot)
-    export_model(nnx.merge(graph, snapshot.carried.result, frozen), directory)
-    return {"state": "succeeded", **_early(inputs, last, report)}
+    with spread.loading():
+        _export(directory, graph, snapshot, frozen, spread)
+    return {"state": "succeeded", **_early(inputs, snapshot, report)}
+
+
+def _export(directory: JobDirectory, graph: Graph, snapshot: Snapshot, frozen: Any, spread: Spread) -> None:
+    """Write the model of the best step, or of the last one, by the process that leads."""
+    result, rest = (spread.collected(tree) for tree in (snapshot.carried.result, frozen))
+    if not spread.leads:
+        return
+    result, rest = jax.tree.map(jnp.asarray, (result, rest))
+    if snapshot.best is not None and snapshot.best.step != snapshot.step:
+        result = load_trained(directory, snapshot.best.step, snapshot).carried.result
+    export_model(nnx.merge(graph, result, rest), directory)
+
+
+def _write_facts(directory: JobDirectory, facts: Mapping[str, Any], spread: Spread) -> None:
+    if spread.leads:
+        write_json(directory.facts, facts)
+
+
+def _nothing(_line: str) -> None:
+    """Reports nothing; the process that leads does."""
 
 
 def _early(inputs: Inputs, snapshot: Snapshot, report: Report) -> dict[str, Any]:
@@ -124,7 +156,7 @@ def _tools(directory: JobDirectory, inputs: Inputs, *, adapters: int | None) -> 
             directory=directory,
             max_positions=config.max_positions,
         )
-    profiler = Profiler(spec.profile, directory) if spec.profile else None
+    profiler = Profiler(spec.profile, directory) if spec.profile and jax.process_index() == 0 else None
     flops = step_flops(config, adapter_parameters=adapters)
     return {"flops": flops, "sampler": sampler, "profiler": profiler}
 
@@ -147,12 +179,12 @@ def _size(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def _origin(inputs: Inputs) -> Origin:
+def _origin(inputs: Inputs, spread: Spread) -> Origin:
     return Origin(
         identity=inputs.identity,
         rows_sha256=inputs.rows_digest,
         spec=asdict(inputs.spec),
-        environment=environment(),
+        environment={**environment(), "mesh": spread.text},
         epoch_rows=inputs.batches.rows,
         batch_size=inputs.spec.batch_size,
     )
