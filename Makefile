@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 LOCK := requirements/lock.txt
 INSTALL := $(UV) pip install --quiet --constraint $(LOCK) --build-constraint $(LOCK) --overrides requirements/overrides.txt
 PROTOS := $(wildcard protos/tunix_rt/v1/*) build_hooks/stubs.py
-WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 .PHONY: install demo demo-tiny test check format lock protos-baseline chromium clean
