@@ -11,12 +11,10 @@ from llvmlite import ir
 
 from tunix_rt.lm.kernels.custom_call import Kernel, Work, register
 from tunix_rt.lm.kernels.emitter import F32, I32, LANES, Emitter, Value, vector, whole
+from tunix_rt.lm.kernels.functions import exp_of_negative
 from tunix_rt.lm.kernels.matmul import every_row
 
 _NEVER = -1e30  # the score of a place that is not seen
-_LOWEST = -87.0  # exp of less is no normal float32
-_EXP = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)  # Taylor, on [-ln 2 / 2, ln 2 / 2]
-_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # Cody and Waite 1980
 
 Cache = tuple[jax.Array, jax.Array]
 
@@ -176,8 +174,8 @@ def _attend(
         for index in range(group):
             top = emit.reduce("fmax", scores[index])
             new = build.select(build.fcmp_ordered(">", top, highest[index]), top, highest[index])
-            shrink = _exp(emit, emit.splat(build.fsub(highest[index], new)))
-            weights.append(_exp(emit, build.fsub(scores[index], emit.splat(new))))
+            shrink = exp_of_negative(emit, emit.splat(build.fsub(highest[index], new)))
+            weights.append(exp_of_negative(emit, build.fsub(scores[index], emit.splat(new))))
             highest[index] = new
             totals[index] = emit.fma(totals[index], shrink, weights[index])
             for part in range(index * parts, (index + 1) * parts):
@@ -244,24 +242,3 @@ def _scores(
         visible = build.icmp_signed("<", lanes, left)
         scores.append(build.select(visible, build.fmul(total, scale), never))
     return scores
-
-
-def _exp(emit: Emitter, x: Value) -> Value:
-    """exp of 16 numbers that are 0 or less; 0 below -87, relative error about 1e-7."""
-    build = emit.build
-
-    def all_lanes(value: float) -> Value:
-        return vector(F32)([value] * LANES)
-
-    tiny = build.fcmp_ordered("<", x, all_lanes(_LOWEST))
-    bounded = build.select(tiny, all_lanes(_LOWEST), x)
-    rounded = emit.round(build.fmul(bounded, all_lanes(1 / math.log(2))))
-    rest = emit.fma(rounded, all_lanes(-_LN2_HIGH), bounded)
-    rest = emit.fma(rounded, all_lanes(-_LN2_LOW), rest)
-    value = all_lanes(_EXP[0])
-    for factor in _EXP[1:]:
-        value = emit.fma(value, rest, all_lanes(factor))
-    whole_part = build.fptosi(rounded, vector(I32))
-    exponent = build.shl(build.add(whole_part, vector(I32)([127] * LANES)), vector(I32)([23] * LANES))
-    power = build.bitcast(exponent, vector(F32))
-    return build.select(tiny, all_lanes(0.0), build.fmul(value, power))
