@@ -17,7 +17,7 @@ from tunix_rt.lm.config import ModelConfig
 from tunix_rt.lm.gguf_import import import_smollm2
 from tunix_rt.lm.model import Decoder
 from tunix_rt.lm.tiny import make_tiny_model
-from tunix_rt.lm.weights import build_model
+from tunix_rt.lm.weights import build_model, export_tensors
 
 TEXTS = ("What is 3 + 4? 3 + 4 = 7. The answer is 7.", "Add 12 and 30: 12 + 30 = 42.") * 20
 
@@ -46,8 +46,11 @@ def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def lively_model() -> Decoder:
-    """A random model with large weights, so that its greedy outputs vary and stop at various places."""
+def lively_model() -> Iterator[Decoder]:
+    """A random model with large weights, so that its greedy outputs vary and stop at various places.
+
+    A test that changes it works on `nnx.clone` of it.
+    """
     config = ModelConfig(
         vocab_size=64,
         hidden_size=32,
@@ -64,7 +67,10 @@ def lively_model() -> Decoder:
         for name in ("q", "k", "v", "o", "gate", "up", "down"):
             projection = getattr(layer, name)
             projection.weight[...] = projection.weight[...] * 20
-    return model
+    made = {name: tensor.copy() for name, tensor in export_tensors(model).items()}
+    yield model
+    for name, tensor in export_tensors(model).items():
+        np.testing.assert_array_equal(tensor, made[name], f"a test has changed {name} of the shared model")
 
 
 Logits = Callable[[Decoder, list[int]], np.ndarray]

@@ -16,7 +16,7 @@ from tunix_rt.lm.weights import load_model, weights_digest
 
 @pytest.fixture
 def tuned(lively_model: Decoder) -> Decoder:
-    model = nnx.merge(*nnx.split(lively_model))
+    model = nnx.clone(lively_model)
     add_lora(model, 4, alpha=8.0, targets=("q", "down"), rngs=nnx.Rngs(1))
     for layer in model.layers:
         layer.q.lora_b[...] = layer.q.lora_b[...] + 0.5

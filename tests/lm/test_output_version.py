@@ -13,8 +13,8 @@ from tunix_rt.lm.sampling import Sampling
 from tunix_rt.lm.tiled import for_generation
 
 VERSION = 1
-GREEDY = "c52485c74ba710b0"
-SAMPLED = "3158c11413d75e99"
+GREEDY = "e35da0b0e0828822"
+SAMPLED = "fe77385ad2e544ff"
 PROMPTS = [[3 + number, 40, 7 * number % 64, 11][: 2 + number % 3] for number in range(8)]
 
 

@@ -13,6 +13,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,16 @@ class JobDirectory:
             return []
         found = [path for path in self.checkpoints.iterdir() if _CHECKPOINT.fullmatch(path.name)]
         return sorted((int(path.name), path) for path in found if path.is_dir())
+
+    def remove_checkpoint(self, step: int) -> None:
+        """Removes a checkpoint, which loses its name before its first file: nobody sees a part of it."""
+        folder = self.checkpoint(step)
+        removed = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        try:
+            folder.rename(removed)
+        except FileNotFoundError:
+            return  # another process was faster
+        shutil.rmtree(removed, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

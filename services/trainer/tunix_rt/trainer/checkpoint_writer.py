@@ -88,11 +88,11 @@ class CheckpointWriter:
 
     def _remove_others(self, newest: Snapshot) -> None:
         """Remove what is not kept, and later steps, which are of an abandoned attempt."""
-        found = dict(self._directory.complete_checkpoints())
+        found = {step for step, _ in self._directory.complete_checkpoints()}
         best = newest.best.step if newest.best else None
         keep = kept([step for step in found if step <= newest.step], self._retention, best=best)
-        for step in found.keys() - keep:
-            shutil.rmtree(found[step], ignore_errors=True)
+        for step in found - keep:
+            self._directory.remove_checkpoint(step)
 
     def _settle(self) -> None:
         """Wait for the write in progress. Raises TrainingFailure with what went wrong."""

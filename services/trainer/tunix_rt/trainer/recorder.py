@@ -81,7 +81,7 @@ class Recorder:
         folder = directory.checkpoint(step)
         held = directory.root / ".shipping" / folder.name
         try:
-            if not await asyncio.to_thread(_hold, folder, held):
+            if not await asyncio.to_thread(hold_checkpoint, folder, held):
                 return False
             await self._record(claimed, CHECKPOINT, held, step=step)
             await self._remove_recorded(claimed, best=best_step(held), resumed_from=resumed_from)
@@ -158,16 +158,28 @@ class Recorder:
         raise missing
 
 
-def _hold(folder: Path, held: Path) -> bool:
-    """Links a checkpoint's files elsewhere, for the child may remove it at any time; False if it has."""
+def hold_checkpoint(folder: Path, held: Path) -> bool:
+    """Links a checkpoint's files elsewhere, for the child may remove it at any time; False if it has.
+
+    What still has its name after the last file was linked had all its files until then.
+    """
     shutil.rmtree(held, ignore_errors=True)
+    before = _inode(folder)
     try:
         shutil.copytree(folder, held, copy_function=os.link)
     except (FileNotFoundError, shutil.Error):
-        if folder.exists():
+        if before == _inode(folder) is not None:
             raise
         return False
-    return True
+    return before == _inode(folder)
+
+
+def _inode(folder: Path) -> int | None:
+    """The number of a folder, or None if there is none of the name."""
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 async def _remove_older(directory: JobDirectory, recorded: set[int]) -> None:
@@ -177,6 +189,6 @@ async def _remove_older(directory: JobDirectory, recorded: set[int]) -> None:
         needed = {found[-1][0], best_step(found[-1][1])} if found else set()
     except FileNotFoundError:  # the child has a newer one, and has removed this one
         return
-    for step, folder in found:
+    for step, _ in found:
         if step in recorded and step not in needed:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(directory.remove_checkpoint, step)

@@ -103,13 +103,11 @@ class Workspace:
                 best = best_step(folder)
                 if best is not None and best in by_step:
                     await self._fetch_artifact(claimed, directory, by_step[best])
-            except FailedPrecondition as error:
-                await asyncio.to_thread(
-                    shutil.rmtree, directory.checkpoint(artifact.step), ignore_errors=True
-                )
-                get_logger().warning("checkpoint damaged", step=artifact.step, error=error.message)
+            except (FailedPrecondition, FileNotFoundError) as error:
+                await asyncio.to_thread(directory.remove_checkpoint, artifact.step)
+                get_logger().warning("checkpoint damaged", step=artifact.step, error=str(error))
                 with directory.log.open("a", encoding="utf-8") as log:
-                    log.write(f"checkpoint {artifact.step} is damaged and not used: {error.message}\n")
+                    log.write(f"checkpoint {artifact.step} is damaged and not used: {error}\n")
                 continue
             claimed.progress = max(claimed.progress, artifact.step)
             return
