@@ -1,13 +1,16 @@
-"""Measures the registry against the figures of MLflow: `python benchmarks/registry.py [--quick]`.
+"""Measures the registry: `python benchmarks/registry.py [--quick] [--mlflow-python PYTHON]`.
 
 Starts embedded PostgreSQL (fsync on) and one registry as a process of its own, as the stack does, and
-talks to it through loopback with the generated stubs.
+talks to it through loopback with the generated stubs. With an interpreter that has mlflow, psycopg2 and
+psutil, MLflow's server on the same PostgreSQL server is measured in turn with it, by its own client.
+Lists of runs are measured by `run_lists.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -18,9 +21,11 @@ import tempfile
 import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -43,22 +48,47 @@ MESSAGE_POINTS = 1000
 WINDOW = 8  # unacknowledged messages of a client
 CURVE_POINTS = 100_000
 
-# Measured once with MLflow's own client against its own server; quoted here, not measured again.
-SOURCE = "MLflow 3.17.2 on PostgreSQL 15, fsync on, 2-core x86-64; not measured in this run"
-MLFLOW = {
-    "ingest, 1 client": "6.0 k points/s (uvloop)",
-    "ingest, 4 clients": "7-8 k points/s (uvloop)",
-    "two curves of 100 k points, sampled": "318 ms, first of each bucket only, to 2,500",
-    "two curves of 100 k points, whole": "12.9 s",
-    "one point a call": "90 a second (uvloop)",
-    "newest 50 of 1 k runs with 20 metrics": "115 ms, top 50 by a metric",
-}
+PEER = Path(__file__).with_name("mlflow_peer.py")
+
+
+class Peer:
+    """MLflow's server on a database of its own in the same PostgreSQL server, and its client."""
+
+    def __init__(self, python: str, database: str, folder: Path) -> None:
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE mlflow")
+        folder.mkdir()
+        uri = database.replace("/postgres?", "/mlflow?").replace("postgresql:", "postgresql+psycopg2:", 1)
+        self._process = subprocess.Popen(
+            [python, str(PEER), uri, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.version = self._answer()["version"]
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+    def ask(self, what: str, **fields: object) -> dict[str, Any]:
+        """What it answers: seconds, or megabytes."""
+        self._process.stdin.write(json.dumps({"what": what, **fields}) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"The peer ended with exit code {self._process.wait()}; see its messages above.")
+        return json.loads(line)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer points and one round")
     parser.add_argument("--growth", type=int, metavar="MILLIONS", help="only ingestion of so many points")
+    parser.add_argument("--mlflow-python", metavar="PYTHON", help="interpreter with mlflow and psycopg2")
     arguments = parser.parse_args()
     quick = arguments.quick
     with tempfile.TemporaryDirectory(prefix="tunix-rt-bench-", ignore_cleanup_errors=True) as folder:
@@ -66,8 +96,10 @@ def main() -> None:
         with postgres(Path(folder)) as database, registry(database, Path(folder)) as address:
             if arguments.growth:
                 asyncio.run(grow(address, arguments.growth))
-            else:
-                asyncio.run(measure(address, database, quick=quick))
+                return
+            python = arguments.mlflow_python
+            with Peer(python, database, Path(folder) / "mlflow") if python else nullcontext() as peer:
+                asyncio.run(measure(address, database, peer, quick=quick))
 
 
 @contextmanager
@@ -185,16 +217,12 @@ def make_batches(
     ]
 
 
-async def ingest(clients: list[Client], spec: run_pb2.RunSpec, batches: list, rounds: int) -> float:
-    """Points a second over all clients, the median of the rounds."""
-    rates = []
-    for _ in range(rounds):
-        jobs = [await client.running(spec) for client in clients]
-        started = time.perf_counter()
-        await asyncio.gather(*(c.send(j, batches) for c, j in zip(clients, jobs, strict=True)))
-        seconds = time.perf_counter() - started
-        rates.append(len(clients) * sum(len(batch.steps) for batch in batches) / seconds)
-    return statistics.median(rates)
+async def ingest(clients: list[Client], spec: run_pb2.RunSpec, batches: list) -> float:
+    """Seconds until the batches of every client are durable."""
+    jobs = [await client.running(spec) for client in clients]
+    started = time.perf_counter()
+    await asyncio.gather(*(c.send(j, batches) for c, j in zip(clients, jobs, strict=True)))
+    return time.perf_counter() - started
 
 
 async def grow(address: str, millions: int) -> None:
@@ -219,19 +247,15 @@ async def send_all(client: Client, jobs: list[job_service_pb2.Job], batches: lis
         await client.send(job, batches)
 
 
-async def single_points(client: Client, spec: run_pb2.RunSpec, rounds: int, calls: int = 1000) -> float:
-    """Messages of one point a second, each sent after the answer to the one before; median of the rounds."""
-    batches = make_batches(calls, ["train/loss"], size=1)
-    rates = []
-    for _ in range(rounds):
-        job = await client.running(spec)
-        started = time.perf_counter()
-        await client.send_singly(job, batches)
-        rates.append(calls / (time.perf_counter() - started))
-    return statistics.median(rates)
+async def single_points(client: Client, spec: run_pb2.RunSpec, batches: list) -> float:
+    """Seconds for messages of one point, each sent after the answer to the one before."""
+    job = await client.running(spec)
+    started = time.perf_counter()
+    await client.send_singly(job, batches)
+    return time.perf_counter() - started
 
 
-async def floor_query(database: str, runs: list[str], rounds: int) -> float:
+async def floor_query(database: str, runs: list[str], rounds: int) -> str:
     """Milliseconds of the smallest and largest of 625 buckets of both curves in SQL, from a row a point."""
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
         await connection.execute(
@@ -250,64 +274,124 @@ async def floor_query(database: str, runs: list[str], rounds: int) -> float:
             )
             assert len(await cursor.fetchall()) == 2 * 626
 
-        milliseconds = await timed(call, 4 * rounds)
+        seconds = await timed(call, 4 * rounds)
         await connection.execute("DROP TABLE floor_points")
-        return milliseconds
+        return f"{1000 * seconds:,.1f} ms"
 
 
-async def timed(call, rounds: int) -> float:
-    """Milliseconds of a call, the median of the rounds."""
+async def timed(call: Callable[[], Awaitable[None]], calls: int = 4) -> float:
+    """Seconds of a call, the median of some."""
     times = []
-    for _ in range(rounds):
+    for _ in range(calls):
         started = time.perf_counter()
         await call()
-        times.append(1000 * (time.perf_counter() - started))
+        times.append(time.perf_counter() - started)
     return statistics.median(times)
 
 
-async def measure(address: str, database: str, *, quick: bool) -> None:
+@dataclass(frozen=True)
+class Measure:
+    """Something that is timed: `amount` of it a call, or milliseconds a call without an amount."""
+
+    name: str
+    call: Callable[[], Awaitable[float]]
+    amount: float = 0
+    unit: str = ""
+    peer: dict[str, Any] | None = None  # what `mlflow_peer.py` is asked for
+    peer_amount: float = 0
+
+    def text(self, seconds: list[float], amount: float) -> str:
+        """The median of the calls."""
+        median = statistics.median(seconds)
+        return f"{amount / median:,.0f} {self.unit}" if self.amount else f"{1000 * median:,.1f} ms"
+
+    def gain(self, seconds: list[float], peer_seconds: list[float]) -> str:
+        """The median of the ratios of each round."""
+        pairs = zip(seconds, peer_seconds, strict=True)
+        scale = self.amount / self.peer_amount if self.amount else 1.0
+        return f"{scale * statistics.median(peer / own for own, peer in pairs):,.0f} ×"
+
+
+async def measure(address: str, database: str, peer: Peer | None, *, quick: bool) -> None:
     rounds = 1 if quick else 5
     clients = [Client(address) for _ in range(4)]
     first = clients[0]
     spec = run_pb2.RunSpec(dataset=await first.dataset(), model=await tiny_model(first))
-    nine = [f"train/metric_{i}" for i in range(9)]
-    batches = make_batches(20 if quick else 100, nine)
-    rows = {
-        "ingest, 1 client": f"{await ingest(clients[:1], spec, batches, rounds) / 1000:,.0f} k points/s",
-        "ingest, 4 clients": f"{await ingest(clients, spec, batches, rounds) / 1000:,.0f} k points/s",
-    }
     runs = [await first.running(spec) for _ in range(2)]
     for run in runs:
         await first.send(run, make_batches(CURVE_POINTS // MESSAGE_POINTS, ["train/loss"]))
-
-    def curves(**fields: object):
-        request = registry_service_pb2.GetCurvesRequest(
-            runs=[run.name for run in runs], metrics=["train/loss"], **fields
-        )
-
-        async def call() -> None:
-            answer = await first.registry.GetCurves(request)
-            assert [curve.total_count for curve in answer.curves] == [CURVE_POINTS] * 2
-
-        return call
-
-    rows["two curves of 100 k points, sampled"] = (
-        f"{await timed(curves(max_points=2500), 4 * rounds):.0f} ms, to 2,500"
+    names = [run.name for run in runs]
+    if peer:
+        peer.ask("load_curves", points=CURVE_POINTS)
+    rows = []
+    for each in measures(clients, spec, names, quick=quick):
+        seconds: list[float] = []
+        peer_seconds: list[float] = []
+        for _ in range(rounds):
+            seconds.append(await each.call())
+            if peer and each.peer:
+                peer_seconds.append(peer.ask(**each.peer)["seconds"])
+        row = [each.name, each.text(seconds, each.amount), "", ""]
+        if peer_seconds:
+            row[2:] = [each.text(peer_seconds, each.peer_amount), each.gain(seconds, peer_seconds)]
+        rows.append(row)
+    rows.append(
+        ["two curves of 100 k points, from SQL alone", await floor_query(database, names, rounds), "", ""]
     )
-    rows["the same, from SQL alone"] = f"{await floor_query(database, [r.name for r in runs], rounds):.0f} ms"
-    rows["two curves of 100 k points, whole"] = f"{await timed(curves(whole=True), 4 * rounds):.0f} ms"
-    rows["one point a call"] = f"{await single_points(first, spec, rounds):,.0f} calls/s"
-    await many_runs(database, spec)
-
-    async def newest() -> None:
-        answer = await first.registry.ListRuns(registry_service_pb2.ListRunsRequest(page_size=50))
-        assert len(answer.runs) == 50
-        assert len(answer.runs[0].metrics) == 20
-
-    rows["newest 50 of 1 k runs with 20 metrics"] = f"{await timed(newest, 4 * rounds):.1f} ms"
     for client in clients:
         await client.channel.close()
-    show(rows, rounds)
+    show(rows, rounds, peer)
+
+
+def measures(clients: list[Client], spec: run_pb2.RunSpec, runs: list[str], *, quick: bool) -> list[Measure]:
+    """What is measured, in this order."""
+    registry = clients[0].registry
+    messages, calls = (20, 200) if quick else (100, 1000)
+    batches = make_batches(messages, [f"train/metric_{i}" for i in range(9)])
+    ones = make_batches(calls, ["train/loss"], size=1)
+    peer_messages, peer_calls = (2, 20) if quick else (10, 100)  # its rate does not depend on how many
+
+    def curves(**fields: object) -> Callable[[], Awaitable[float]]:
+        request = registry_service_pb2.GetCurvesRequest(runs=runs, metrics=["train/loss"], **fields)
+
+        async def call() -> None:
+            answer = await registry.GetCurves(request)
+            assert [curve.total_count for curve in answer.curves] == [CURVE_POINTS] * 2
+
+        return lambda: timed(call)
+
+    def points(count: int) -> Measure:
+        return Measure(
+            f"ingest, {count} client{'s' if count > 1 else ''}",
+            lambda: ingest(clients[:count], spec, batches),
+            count * messages * MESSAGE_POINTS / 1000,
+            "k points/s",
+            {"what": "ingest", "clients": count, "messages": peer_messages},
+            count * peer_messages * MESSAGE_POINTS / 1000,
+        )
+
+    return [
+        points(1),
+        points(4),
+        Measure(
+            "one point a call",
+            lambda: single_points(clients[0], spec, ones),
+            calls,
+            "calls/s",
+            {"what": "single_points", "calls": peer_calls},
+            peer_calls,
+        ),
+        Measure(
+            "two curves of 100 k points, sampled to 2,500",
+            curves(max_points=2500),
+            peer={"what": "sampled", "points": 2500},
+        ),
+        Measure(
+            "two curves of 100 k points, whole",
+            curves(whole=True),
+            peer={"what": "whole", "points": CURVE_POINTS},
+        ),
+    ]
 
 
 async def tiny_model(client: Client) -> str:
@@ -340,36 +424,13 @@ async def tiny_model(client: Client) -> str:
     return str((await client.registry.CreateModelVersion(request)).name)
 
 
-async def many_runs(database: str, spec: run_pb2.RunSpec) -> None:
-    """Fills the database with 1,000 runs of 20 metrics, by SQL, since only reading them is measured."""
-    async with await psycopg.AsyncConnection.connect(database) as connection:
-        await connection.execute(
-            "INSERT INTO jobs (name, kind, state, max_attempts, spec, dataset, create_time)"
-            " SELECT 'runs/many-' || n, 'run', 3, 5, %b, %s, now() + n * interval '1 ms'"
-            " FROM generate_series(1, 1000) n",
-            [spec.SerializeToString(), spec.dataset],
-        )
-        await connection.execute(
-            "INSERT INTO runs (name) SELECT 'runs/many-' || n FROM generate_series(1, 1000) n"
-        )
-        await connection.execute(
-            "INSERT INTO metric_summary SELECT 'runs/many-' || n, 'metric-' || m, 1, 9, 0.5, 3, 2, 1, 9"
-            " FROM generate_series(1, 1000) n, generate_series(1, 20) m"
-        )
-        await connection.commit()
-        await connection.set_autocommit(True)
-        await connection.execute("ANALYZE")
-
-
-def show(rows: dict[str, str], rounds: int) -> None:
-    table = Table(title=f"registry, median of {rounds} rounds")
-    for column in ("measure", "tunix-rt", "MLflow"):
+def show(rows: list[list[str]], rounds: int, peer: Peer | None) -> None:
+    table = Table(title=f"registry, medians of {rounds} rounds")
+    for column in ("measure", "tunix-rt", f"MLflow {peer.version}" if peer else "", "ratio" if peer else ""):
         table.add_column(column)
-    for measure_name, value in rows.items():
-        table.add_row(measure_name, value, MLFLOW.get(measure_name, ""))
-    console = Console(width=140)
-    console.print(table)
-    console.print(f"MLflow: {SOURCE}.")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=140).print(table)
 
 
 if __name__ == "__main__":
