@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -72,6 +73,7 @@ class Database:
         self.url = url
         self._connect_seconds = connect_seconds
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[DictRow]] | None = None
+        self._checked: psycopg.AsyncConnection[Any] | None = None
 
     async def open(self) -> None:
         """Connects and brings the schema up to date."""
@@ -96,8 +98,24 @@ class Database:
 
     async def close(self) -> None:
         """Closes all connections."""
+        if self._checked:
+            await self._checked.close()
         if self._pool:
             await self._pool.close()
+
+    async def check(self) -> None:
+        """Asks the database something, on a connection of its own that no load keeps busy."""
+        with _translated():
+            try:
+                async with asyncio.timeout(self._connect_seconds):
+                    if self._checked is None:
+                        self._checked = await psycopg.AsyncConnection.connect(self.url, autocommit=True)
+                    await self._checked.execute("SELECT 1")
+            except (psycopg.Error, TimeoutError) as error:
+                if self._checked:
+                    await self._checked.close()
+                    self._checked = None
+                raise psycopg.OperationalError(str(error)) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
