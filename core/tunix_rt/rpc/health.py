@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from grpc_health.v1 import health, health_pb2
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from tunix_rt.rpc.telemetry import get_logger
 
@@ -62,6 +63,14 @@ class Health:
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
+
+    async def measure(self) -> Iterable[Metric]:
+        """Whether each dependency answers, for a scrape."""
+        text = "1 if it answers, 0 if it is away."
+        up = GaugeMetricFamily("tunix_rt_dependency_up", text, labels=["dependency"])
+        for dependency in self._dependencies:
+            up.add_metric([dependency.name], float(dependency.name not in self._away))
+        return [up]
 
     async def _ask_once(self, dependency: Dependency) -> None:
         try:

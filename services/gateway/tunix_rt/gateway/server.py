@@ -36,7 +36,12 @@ class Gateway:
             Dependency(backend.name, functools.partial(check_backend, backend), (service,))
             for service, backend in self._backends.forwarded().items()
         ]
-        self._server = Server(settings.listen, [SERVICE, *FORWARDED], dependencies=dependencies)
+        self._server = Server(
+            settings.listen,
+            [SERVICE, *FORWARDED],
+            dependencies=dependencies,
+            metrics_address=settings.metrics,
+        )
         service = GatewayService(self._backends, gate, stopping=self._stopping)
         add_GatewayServiceServicer_to_server(service, self._server.grpc_server)
         forwarder = Forwarder(self._backends.forwarded(), gate)

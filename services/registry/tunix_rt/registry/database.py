@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -36,6 +37,15 @@ class _PoolLog(logging.Handler):
 
 
 logging.getLogger("psycopg.pool").addHandler(_PoolLog(logging.WARNING))
+
+
+@dataclass(frozen=True)
+class PoolUse:
+    """The connections of a pool: open ones, unused ones of them, and the calls that wait for one."""
+
+    size: int
+    idle: int
+    waiting: int
 
 
 class Transaction:
@@ -102,6 +112,13 @@ class Database:
             await self._checked.close()
         if self._pool:
             await self._pool.close()
+
+    def pool_use(self) -> PoolUse:
+        """How much of the pool is in use now."""
+        found = self._pool.get_stats() if self._pool else {}
+        return PoolUse(
+            found.get("pool_size", 0), found.get("pool_available", 0), found.get("requests_waiting", 0)
+        )
 
     async def check(self) -> None:
         """Asks the database something, on a connection of its own that no load keeps busy."""

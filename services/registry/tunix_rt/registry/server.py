@@ -13,6 +13,7 @@ from tunix_rt.registry.database import Database
 from tunix_rt.registry.job_servicer import JobServicer
 from tunix_rt.registry.registry_servicer import RegistryServicer
 from tunix_rt.registry.settings import Settings
+from tunix_rt.registry.telemetry import Ingested, Measured
 from tunix_rt.registry.wakeups import Wakeups
 from tunix_rt.rpc.errors import Reason, Unavailable
 from tunix_rt.rpc.health import Dependency
@@ -40,7 +41,9 @@ class RegistryServer(Server):
         self._database = Database(settings.database)
         self._blobs: Blobs | None = None
         dependencies = (Dependency("database", self._database.check), Dependency("blobs", self._check_blobs))
-        super().__init__(settings.listen, SERVICES, dependencies=dependencies)
+        super().__init__(
+            settings.listen, SERVICES, dependencies=dependencies, metrics_address=settings.metrics
+        )
         self._wakeups = Wakeups(self._database)
 
     async def start(self) -> None:
@@ -48,11 +51,14 @@ class RegistryServer(Server):
         self._blobs = blobs = await asyncio.to_thread(_open_blobs, self._settings.blobs)
         await self._database.open()
         self._wakeups.start()
-        registry: Any = RegistryServicer(self._database, blobs, self._wakeups, self._clock)
-        jobs: Any = JobServicer(self._database, blobs, self._wakeups, self._clock)
+        ingested, measured = Ingested(self.metrics), Measured(self._database)
+        registry: Any = RegistryServicer(self._database, blobs, self._wakeups, self._clock, ingested)
+        jobs: Any = JobServicer(self._database, blobs, self._wakeups, self._clock, ingested)
         registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(registry, self.grpc_server)
         job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, self.grpc_server)
         await super().start()
+        self.metrics.on_scrape(measured.pool)
+        self.metrics.on_scrape(measured.jobs)
 
     async def stop(self, grace: float = DRAIN_SECONDS) -> None:
         """Answers waiting calls, drains, and closes the database."""
