@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -23,6 +23,7 @@ Row = dict[str, Any]
 POOL_SIZE = 10
 _RECONNECT_SECONDS = 4.0
 _MIGRATION_LOCK = 7_303_014_421
+_BACKUP_LOCK = 7_303_014_423
 _MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
 _AFTER = {5: run_index.fill_in}
 """What SQL alone cannot fill in, by the migration that it belongs to."""
@@ -72,6 +73,46 @@ class Transaction:
             await cursor.execute(sql.encode(), params)
             return cursor.rowcount
 
+    async def backup_runs(self) -> bool:
+        """Whether a backup reads now; none begins to until the end of the transaction if none does."""
+        row = await self.one("SELECT pg_try_advisory_xact_lock(%(lock)s) AS free", lock=_BACKUP_LOCK)
+        return not (row and row["free"])
+
+    @asynccontextmanager
+    async def copy_out(self, sql: str) -> AsyncIterator[CopyOut]:
+        """What a `COPY … TO STDOUT` gives."""
+        async with self._connection.cursor() as cursor, cursor.copy(sql.encode()) as copy:
+            yield CopyOut(copy)
+
+    async def copy_in(self, sql: str, parts: Iterable[bytes]) -> int:
+        """Gives bytes to a `COPY … FROM STDIN`, and returns the number of rows."""
+        async with self._connection.cursor() as cursor:
+            async with cursor.copy(sql.encode()) as copy:
+                for part in parts:
+                    await copy.write(part)
+            return cursor.rowcount
+
+    async def migrate(self, only: Collection[int] | None = None) -> None:
+        """Brings the schema up to date, or up to some migrations."""
+        known = _migrations()
+        await _migrate(self._connection, {n: sql for n, sql in known.items() if only is None or n in only})
+
+
+@dataclass(frozen=True)
+class CopyOut:
+    """The bytes of a `COPY … TO STDOUT`, and after the last of them the number of its rows."""
+
+    _copy: psycopg.AsyncCopy
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for data in self._copy:
+            yield bytes(data)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there were."""
+        return self._copy.cursor.rowcount
+
 
 class Database:
     """A pool of connections that outlives restarts of PostgreSQL.
@@ -85,8 +126,8 @@ class Database:
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[DictRow]] | None = None
         self._checked: psycopg.AsyncConnection[Any] | None = None
 
-    async def open(self) -> None:
-        """Connects and brings the schema up to date."""
+    async def open(self, *, migrate: bool = True) -> None:
+        """Connects and, unless told otherwise, brings the schema up to date."""
         self._pool = AsyncConnectionPool(
             self.url,
             connection_class=psycopg.AsyncConnection[DictRow],
@@ -103,8 +144,9 @@ class Database:
         )
         with _translated():
             await self._pool.open(wait=True, timeout=self._connect_seconds)
-            async with self._pool.connection() as connection:
-                await _migrate(connection, _migrations())
+            if migrate:
+                async with self._pool.connection() as connection:
+                    await _migrate(connection, _migrations())
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -140,6 +182,22 @@ class Database:
         with _translated():
             async with AsyncExitStack() as stack:
                 yield Transaction(await self._begin(stack))
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Transaction]:
+        """A transaction that reads the database as it is now, however long it takes; it is a backup's.
+
+        No stored bytes are deleted meanwhile.
+        """
+        with _translated():
+            async with await psycopg.AsyncConnection.connect(
+                self.url, autocommit=True, row_factory=dict_row, connect_timeout=self._connect_seconds
+            ) as connection:
+                await connection.execute("SELECT pg_advisory_lock_shared(%s)", [_BACKUP_LOCK])
+                await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+                await connection.set_read_only(True)
+                async with connection.transaction():
+                    yield Transaction(connection)
 
     async def execute(self, sql: str, /, **params: object) -> int:
         """Runs one statement, a transaction of its own, and returns the number of rows that it changed.
@@ -185,6 +243,11 @@ def _translated() -> Iterator[None]:
             Reason.DATABASE_UNAVAILABLE,
             "The database does not answer. Nothing was stored by this call; repeat it.",
         ) from error
+
+
+def known_migrations() -> frozenset[int]:
+    """The numbers of the migrations that this version knows."""
+    return frozenset(_migrations())
 
 
 def _migrations() -> Mapping[int, str]:

@@ -248,7 +248,7 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         """Creates a model version from stored files."""
         facts = await models.check(request, self._blobs)
         async with self._database.transaction() as tx:
-            return await models.create(tx, request, facts, now=self._clock())
+            return await models.create(tx, request, facts, self._blobs, now=self._clock())
 
     async def GetModelVersion(
         self, request: pb.GetModelVersionRequest, _context: Context
