@@ -156,3 +156,14 @@ def test_a_renewed_blob_is_as_young_as_a_new_one(blobs: Blobs, tmp_path: Path) -
     assert b"".join(blobs.read(blob.sha256)) == (tmp_path / "source").read_bytes()
     with pytest.raises(BlobMissingError):
         blobs.renew("0" * 64)
+
+
+def test_a_store_that_answers_is_well(blobs: Blobs) -> None:
+    blobs.check()
+
+
+def test_a_folder_that_is_gone_is_unavailable(tmp_path: Path) -> None:
+    blobs = open_blobs(f"file://{tmp_path}/blobs")
+    (tmp_path / "blobs").rmdir()
+    with pytest.raises(BlobsUnavailableError):
+        blobs.check()

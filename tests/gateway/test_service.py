@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
 from tunix_rt.gateway.auth import TokenGate
 from tunix_rt.gateway.settings import Settings, is_loopback
 from tunix_rt.rpc.errors import NotFound
+from tunix_rt.rpc.health import Dependency
+from tunix_rt.rpc.server import Server
 from tunix_rt.rpc.status import reason_of, status_of, violations_of
 from tunix_rt.v1 import dataset_pb2, evaluation_pb2, job_pb2, job_service_pb2, model_pb2, run_pb2
 from tunix_rt.v1 import registry_service_pb2 as pb2
@@ -268,3 +271,21 @@ def test_gate_without_digests_is_open_and_with_digests_takes_only_their_tokens()
     assert gate.accepts("secret")
     assert not gate.accepts("Secret")
     assert not gate.accepts("")
+
+
+async def test_the_health_of_a_forwarded_service_is_that_of_its_backend(start_gateway, open_stub):
+    async def check() -> None:
+        raise ConnectionError("away")
+
+    backend = Server(
+        "127.0.0.1:0", ["tunix_rt.v1.RegistryService"], dependencies=[Dependency("blobs", check)]
+    )
+    await backend.start()
+    gateway = await start_gateway(f"127.0.0.1:{backend.port}")
+    health = open_stub(health_pb2_grpc.HealthStub, gateway.port)
+    names = ("", "tunix_rt.v1.GatewayService", "tunix_rt.v1.RegistryService", "tunix_rt.v1.TrainerService")
+    answers = [await health.Check(health_pb2.HealthCheckRequest(service=name)) for name in names]
+    assert [answer.status for answer in answers] == [1, 1, 2, 2]
+    status = await open_stub(GatewayServiceStub, gateway.port).GetSystemStatus(GetSystemStatusRequest())
+    assert status.services[0].reason == f"127.0.0.1:{backend.port}: blobs not reached"
+    await backend.stop(0)

@@ -74,3 +74,15 @@ def test_postgres_starts_is_taken_over_and_stops_under_an_awkward_path(state_fol
     second.stop()
     assert not (data / "postmaster.pid").exists()
     first.stop()
+
+
+def test_each_service_serves_metrics_at_a_port_of_its_own(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path)
+    options = Options(port=0, web_port=0)
+    for asked, found in (
+        ("127.0.0.1:9464", [f"127.0.0.1:{port}" for port in (9464, 9465, 9466, 9467)]),
+        ("127.0.0.1:0", ["127.0.0.1:0"] * 4),
+        ("", [""] * 4),
+    ):
+        made = make_plan(state, options, database="postgresql://x", blobs="file:///b", metrics=asked)
+        assert [service.environment["TUNIX_RT_METRICS"] for service in made.services] == found

@@ -80,6 +80,9 @@ class Blobs(Protocol):
     def list(self) -> Iterator[StoredBlob]:
         """All blobs."""
 
+    def check(self) -> None:
+        """Returns if the store answers."""
+
 
 def is_sha256(text: str) -> bool:
     """Whether a text is a SHA-256 in lower-case hexadecimal digits."""

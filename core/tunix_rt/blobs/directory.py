@@ -92,6 +92,11 @@ class DirectoryBlobs:
         except OSError as error:
             raise BlobsUnavailableError(str(error)) from error
 
+    def check(self) -> None:
+        """Returns if the folder is there and can be written to."""
+        if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
+            raise BlobsUnavailableError(f"the folder {self._root} is gone or cannot be written to")
+
     def _chunks(self, sha256: str, offset: int) -> Iterator[bytes]:
         try:
             with (self._root / key_of(sha256)).open("rb") as file:

@@ -102,6 +102,15 @@ class S3Blobs:
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise BlobsUnavailableError(str(error)) from error
 
+    def check(self) -> None:
+        """Returns if the bucket is there."""
+        try:
+            there = self._client.bucket_exists(self._bucket)
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise BlobsUnavailableError(str(error)) from error
+        if not there:
+            raise BlobsUnavailableError(f"there is no bucket {self._bucket}")
+
     def _chunks(self, sha256: str, offset: int) -> Iterator[bytes]:
         try:
             response = self._client.get_object(self._bucket, key_of(sha256), offset=offset)

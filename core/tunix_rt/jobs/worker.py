@@ -67,7 +67,7 @@ Handler = Callable[[ClaimedJob], Awaitable[pb.FinishJobRequest]]
 
 
 class Worker:
-    """Handles the jobs of one kind, one after the other.
+    """Handles the jobs of one kind, one after the other; `working` says whether it has one in hand.
 
     `handle` returns a FinishJobRequest with the outcome alone. An ApiError that it
     raises ends the attempt with that error, which is retryable if it is
@@ -88,6 +88,7 @@ class Worker:
         self._worker_id = worker_id
         self._handle = handle
         self._lease_seconds = lease_seconds
+        self.working = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set and the job in hand is ended or given back."""
@@ -126,6 +127,7 @@ class Worker:
 
     async def _work(self, claimed: ClaimedJob) -> None:
         get_logger().info("claimed", worker=self._worker_id)
+        self.working = True
         renewal = asyncio.ensure_future(self._renew(claimed))
         try:
             outcome = await self._outcome(claimed)
@@ -136,6 +138,7 @@ class Worker:
         except ApiError as error:
             get_logger().error("the outcome could not be reported", error=error.message)
         finally:
+            self.working = False
             await _cancel(renewal)
 
     async def _outcome(self, claimed: ClaimedJob) -> pb.FinishJobRequest | None:

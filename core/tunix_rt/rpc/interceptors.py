@@ -17,7 +17,7 @@ from tunix_rt.rpc.telemetry import get_logger
 from tunix_rt.rpc.unknown_fields import unknown_fields
 
 REQUEST_ID_KEY = "x-request-id"
-_QUIET = ("/grpc.health.v1.", "/grpc.reflection.")
+QUIET = ("/grpc.health.v1.", "/grpc.reflection.")
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -33,28 +33,33 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         """Wraps the handler of a call, of whichever of the four kinds."""
         handler = await continuation(handler_call_details)
         method = str(handler_call_details.method)
-        if handler is None or method.startswith(_QUIET):
+        if handler is None or method.startswith(QUIET):
             return handler
-        if handler.response_streaming:
-            wrapped: Any = _wrap_stream(
-                handler.stream_stream if handler.request_streaming else handler.unary_stream, method
-            )
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
-        else:
-            wrapped = _wrap_unary(
-                handler.stream_unary if handler.request_streaming else handler.unary_unary, method
-            )
-            make = (
-                grpc.stream_unary_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_unary_rpc_method_handler
-            )
-        made: Handler = make(wrapped, handler.request_deserializer, handler.response_serializer)
-        return made
+        return rewrapped(
+            handler,
+            unary=lambda behaviour: _wrap_unary(behaviour, method),
+            stream=lambda behaviour: _wrap_stream(behaviour, method),
+        )
+
+
+def rewrapped(handler: Handler, *, unary: Callable[[Any], Any], stream: Callable[[Any], Any]) -> Handler:
+    """A handler of the same kind around the behaviour of another; `stream` wraps those that yield."""
+    if handler.response_streaming:
+        behaviour = stream(handler.stream_stream if handler.request_streaming else handler.unary_stream)
+        make: Any = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_stream_rpc_method_handler
+        )
+    else:
+        behaviour = unary(handler.stream_unary if handler.request_streaming else handler.unary_unary)
+        make = (
+            grpc.stream_unary_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
+    made: Handler = make(behaviour, handler.request_deserializer, handler.response_serializer)
+    return made
 
 
 def _wrap_unary(behaviour: Any, method: str) -> Any:

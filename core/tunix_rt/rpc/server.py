@@ -7,11 +7,14 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from tunix_rt.rpc.call_metrics import CallMetrics
 from tunix_rt.rpc.channel import MAX_MESSAGE_BYTES
+from tunix_rt.rpc.health import Dependency, Health
 from tunix_rt.rpc.interceptors import ErrorInterceptor
+from tunix_rt.rpc.metrics import Metrics
 from tunix_rt.rpc.telemetry import get_logger
 
 DRAIN_SECONDS = 10.0
@@ -21,12 +24,22 @@ class Server:
     """A server that answers as NOT_SERVING until `start` and drains on `stop`.
 
     Servicers are added to `grpc_server` before `start`. `port` is the port in
-    use, also where the address asked for port 0.
+    use, also where the address asked for port 0. `dependencies` decide with it about health.
+    `metrics` are served at `metrics_address`, if there is one.
     """
 
-    def __init__(self, address: str, services: Sequence[str]) -> None:
+    def __init__(
+        self,
+        address: str,
+        services: Sequence[str],
+        *,
+        dependencies: Sequence[Dependency] = (),
+        metrics_address: str = "",
+    ) -> None:
+        self.metrics = Metrics()
+        self._metrics_address = metrics_address
         self.grpc_server = grpc.aio.server(
-            interceptors=[ErrorInterceptor()],
+            interceptors=[CallMetrics(self.metrics), ErrorInterceptor()],
             options=[
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -35,9 +48,8 @@ class Server:
                 ("grpc.keepalive_permit_without_calls", 1),
             ],
         )
-        self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc_server)
-        self._services = ("", *services)
+        self._health = Health(services, dependencies)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self.grpc_server)
         reflection.enable_server_reflection(
             (*services, health.SERVICE_NAME, reflection.SERVICE_NAME), self.grpc_server
         )
@@ -45,21 +57,20 @@ class Server:
         self.port = 0
 
     async def start(self) -> None:
-        """Binds the address and serves. Raises RuntimeError if the port is taken."""
+        """Binds the addresses and serves. Raises RuntimeError if a port is taken."""
+        self.metrics.serve(self._metrics_address)
         self.port = self.grpc_server.add_insecure_port(self._address)
         await self.grpc_server.start()
-        await self._set(health_pb2.HealthCheckResponse.SERVING)
+        await self._health.start()
+        self.metrics.on_scrape(self._health.measure)
         get_logger().info("serving", port=self.port)
 
     async def stop(self, grace: float = DRAIN_SECONDS) -> None:
         """Answers NOT_SERVING, takes no new calls, and gives open ones `grace` seconds."""
-        await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._health.drain()
         await self.grpc_server.stop(grace)
+        await self.metrics.close()
         get_logger().info("stopped")
-
-    async def _set(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for service in self._services:
-            await self._health.set(service, status)
 
 
 async def serve_until_signal(

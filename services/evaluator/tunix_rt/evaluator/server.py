@@ -202,7 +202,7 @@ async def start(settings: Settings) -> Running:
     engine, scorer = EngineClient(_engine_environment(settings)), Scorer()
     clients = {name: ChatClient(endpoint) for name, endpoint in endpoints.items()}
     judges = Judges(registry, blobs, engine, settings.work, clients)
-    server = Server(settings.listen, [SERVICE])
+    server = Server(settings.listen, [SERVICE], metrics_address=settings.metrics)
     servicer = EvaluatorServicer(
         registry, jobs, blobs, engine=engine, scorer=scorer, work=settings.work, judges=judges
     )
@@ -216,6 +216,13 @@ async def start(settings: Settings) -> Running:
         worker_id=settings.worker_id,
         handle=evaluator.handle,
         lease_seconds=settings.lease_seconds,
+    )
+    server.metrics.gauge("tunix_rt_evaluating", "1 while an evaluation is in hand.", lambda: worker.working)
+    server.metrics.gauge(
+        "tunix_rt_engine_running", "1 while the engine runs.", lambda: engine.pid is not None
+    )
+    server.metrics.gauge(
+        "tunix_rt_engine_requests", "Requests that the engine works on.", lambda: engine.open_requests
     )
     stopping = asyncio.Event()
     done = asyncio.create_task(worker.run(stopping))

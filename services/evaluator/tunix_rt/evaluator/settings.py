@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     """The least severe log line that is written."""
 
+    metrics: str = ""
+    """The address on which Prometheus reads metrics; none if empty."""
+
     @field_validator("endpoints")
     @classmethod
     def _check_names(cls, endpoints: dict[str, EndpointSettings]) -> dict[str, EndpointSettings]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tunix_rt.rpc.channel import open_channel
 from tunix_rt.rpc.errors import ApiError, Reason, Unavailable, Unimplemented
@@ -13,6 +14,7 @@ from tunix_rt.rpc.status import DETAILS_KEY
 from tunix_rt.v1.job_service_pb2_grpc import JobServiceStub
 from tunix_rt.v1.registry_service_pb2_grpc import RegistryServiceStub
 
+CHECK_SECONDS = 2.0
 FORWARDED = {
     "tunix_rt.v1.RegistryService": "registry",
     "tunix_rt.v1.TrainerService": "trainer",
@@ -54,6 +56,31 @@ class Backends:
         for backend in self.by_name.values():
             await backend.channel.close(None)
         await self._retrying.close(None)
+
+
+async def check_backend(backend: Backend) -> None:
+    """Returns if a backend serves. Raises Unavailable, reason SERVICE_UNAVAILABLE."""
+    try:
+        answer = await health_pb2_grpc.HealthStub(backend.channel).Check(
+            health_pb2.HealthCheckRequest(), timeout=CHECK_SECONDS
+        )
+    except grpc.aio.AioRpcError as error:
+        reason = f"{backend.address}: {error.code().name}: {error.details()}"
+        raise Unavailable(Reason.SERVICE_UNAVAILABLE, reason, {"service": backend.name}) from error
+    if answer.status != health_pb2.HealthCheckResponse.SERVING:
+        lacking = [name for name in ("database", "blobs") if await _lacks(backend, name)]
+        why = f"{' and '.join(lacking)} not reached" if lacking else "it starts or stops"
+        raise Unavailable(Reason.SERVICE_UNAVAILABLE, f"{backend.address}: {why}", {"service": backend.name})
+
+
+async def _lacks(backend: Backend, name: str) -> bool:
+    """Whether a backend says that what it depends on under a name is away."""
+    stub = health_pb2_grpc.HealthStub(backend.channel)
+    try:
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=CHECK_SECONDS)
+    except grpc.aio.AioRpcError:
+        return False  # it depends on nothing of that name
+    return bool(answer.status == health_pb2.HealthCheckResponse.NOT_SERVING)
 
 
 def own_error(error: grpc.RpcError, backend: str, method: str) -> ApiError | None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 from tunix_rt.gateway.auth import TokenGate
-from tunix_rt.gateway.backends import FORWARDED, Backends
+from tunix_rt.gateway.backends import FORWARDED, Backends, check_backend
 from tunix_rt.gateway.forward import Forwarder
 from tunix_rt.gateway.service import GatewayService
 from tunix_rt.gateway.settings import Settings
 from tunix_rt.gateway.web.app import build_app
 from tunix_rt.gateway.web.serve import WebServer
+from tunix_rt.rpc.health import Dependency
 from tunix_rt.rpc.server import DRAIN_SECONDS, Server
 from tunix_rt.v1.gateway_service_pb2_grpc import add_GatewayServiceServicer_to_server
 
@@ -20,7 +22,8 @@ SERVICE = "tunix_rt.v1.GatewayService"
 class Gateway:
     """The gateway of some settings; `port` and `web_port` are the ports in use after `start`.
 
-    An empty `web` setting serves no page, and `web_port` stays 0.
+    An empty `web` setting serves no page, and `web_port` stays 0. The health of a forwarded service is
+    that of its backend; the gateway's own says nothing about them.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -29,7 +32,16 @@ class Gateway:
             registry=settings.registry, trainer=settings.trainer, evaluator=settings.evaluator
         )
         gate = TokenGate(settings.token_digests)
-        self._server = Server(settings.listen, [SERVICE, *FORWARDED])
+        dependencies = [
+            Dependency(backend.name, functools.partial(check_backend, backend), (service,))
+            for service, backend in self._backends.forwarded().items()
+        ]
+        self._server = Server(
+            settings.listen,
+            [SERVICE, *FORWARDED],
+            dependencies=dependencies,
+            metrics_address=settings.metrics,
+        )
         service = GatewayService(self._backends, gate, stopping=self._stopping)
         add_GatewayServiceServicer_to_server(service, self._server.grpc_server)
         forwarder = Forwarder(self._backends.forwarded(), gate)

@@ -14,7 +14,8 @@ class Settings(BaseSettings):
 
     `tokens` holds SHA-256 digests in hex, separated by commas. Without tokens
     nobody is asked for one, so every address must then be a loopback address,
-    unless `insecure` says that something else guards the ports.
+    unless `insecure` says that something else guards the ports. Prometheus reads
+    metrics at the address `metrics`, without a token; nobody does if it is empty.
     """
 
     model_config = SettingsConfigDict(env_prefix="TUNIX_RT_", frozen=True, extra="ignore")
@@ -27,6 +28,7 @@ class Settings(BaseSettings):
     tokens: str = ""
     insecure: bool = False
     log_level: str = "INFO"
+    metrics: str = ""
 
     @property
     def token_digests(self) -> tuple[str, ...]:

@@ -8,12 +8,11 @@ from importlib.metadata import version
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tunix_rt.gateway.backends import Backend, Backends
+from tunix_rt.gateway.backends import CHECK_SECONDS, Backend, Backends, check_backend
+from tunix_rt.rpc.errors import Unavailable
 from tunix_rt.v1 import gateway_service_pb2, job_pb2, job_service_pb2
 
-CHECK_SECONDS = 2.0
 ServiceStatus = gateway_service_pb2.ServiceStatus
 
 
@@ -32,18 +31,14 @@ async def read_system_status(backends: Backends) -> gateway_service_pb2.SystemSt
 
 
 async def _check(backend: Backend) -> ServiceStatus:
-    stub = health_pb2_grpc.HealthStub(backend.channel)
     started = time.monotonic()
     try:
-        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=CHECK_SECONDS)
-    except grpc.aio.AioRpcError as error:
-        reason = f"{backend.address}: {error.code().name}: {error.details()}"
-        return ServiceStatus(service=backend.name, serving=False, reason=reason)
-    serving = answer.status == health_pb2.HealthCheckResponse.SERVING
+        await check_backend(backend)
+    except Unavailable as error:
+        return ServiceStatus(service=backend.name, serving=False, reason=error.message)
     return ServiceStatus(
         service=backend.name,
-        serving=serving,
-        reason="" if serving else f"{backend.address}: it starts or stops",
+        serving=True,
         round_trip=Duration(nanos=min(999_999_999, int((time.monotonic() - started) * 1e9))),
     )
 

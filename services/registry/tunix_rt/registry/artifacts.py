@@ -8,7 +8,7 @@ from datetime import datetime
 
 from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.blobs.manifest import manifest_digest
-from tunix_rt.registry import queue, stored_files
+from tunix_rt.registry import deletion, queue, stored_files
 from tunix_rt.registry.database import Transaction
 from tunix_rt.registry.messages import timestamp
 from tunix_rt.registry.paging import newest_first
@@ -17,7 +17,6 @@ from tunix_rt.rpc.errors import InvalidArgument, NotFound, Violation
 from tunix_rt.v1 import artifact_pb2, job_service_pb2, registry_service_pb2
 
 KINDS = ("checkpoint", "model", "log", "predictions", "dataset", "rows", "samples", "profile")
-_DELETION_LOCK = 7_303_014_422
 _TABLES_WITH_FILES = ("artifacts", "model_versions", "datasets")
 
 
@@ -30,7 +29,7 @@ async def record(
     stored; no deletion comes between that look and the end of the transaction.
     """
     await queue.hold(tx, request.name, request.attempt)
-    await tx.execute("SELECT pg_advisory_xact_lock_shared(%(lock)s)", lock=_DELETION_LOCK)
+    await deletion.forbid(tx)
     await stored_files.require_stored(blobs, request.artifact.files, "artifact.files")
     made = artifact_pb2.Artifact(
         name=f"artifacts/{names.new_id('art')}",
@@ -106,9 +105,11 @@ async def delete(tx: Transaction, request: job_service_pb2.DeleteArtifactRequest
 async def delete_unused(tx: Transaction, blobs: Blobs, digests: Sequence[str]) -> None:
     """Deletes the bytes that no record has, while none can be made of them.
 
-    A digest stands in a record's message as its 64 digits.
+    A digest stands in a record's message as its 64 digits. During a backup nothing is deleted: the bytes are
+    left to `CollectGarbage`.
     """
-    await tx.execute("SELECT pg_advisory_xact_lock(%(lock)s)", lock=_DELETION_LOCK)
+    if not await deletion.begin(tx):
+        return
     for digest in dict.fromkeys(digests):
         used = await tx.one(
             " UNION ALL ".join(

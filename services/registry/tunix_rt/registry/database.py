@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -21,6 +23,7 @@ Row = dict[str, Any]
 POOL_SIZE = 10
 _RECONNECT_SECONDS = 4.0
 _MIGRATION_LOCK = 7_303_014_421
+_BACKUP_LOCK = 7_303_014_423
 _MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
 _AFTER = {5: run_index.fill_in}
 """What SQL alone cannot fill in, by the migration that it belongs to."""
@@ -35,6 +38,15 @@ class _PoolLog(logging.Handler):
 
 
 logging.getLogger("psycopg.pool").addHandler(_PoolLog(logging.WARNING))
+
+
+@dataclass(frozen=True)
+class PoolUse:
+    """The connections of a pool: open ones, unused ones of them, and the calls that wait for one."""
+
+    size: int
+    idle: int
+    waiting: int
 
 
 class Transaction:
@@ -61,6 +73,46 @@ class Transaction:
             await cursor.execute(sql.encode(), params)
             return cursor.rowcount
 
+    async def backup_runs(self) -> bool:
+        """Whether a backup reads now; none begins to until the end of the transaction if none does."""
+        row = await self.one("SELECT pg_try_advisory_xact_lock(%(lock)s) AS free", lock=_BACKUP_LOCK)
+        return not (row and row["free"])
+
+    @asynccontextmanager
+    async def copy_out(self, sql: str) -> AsyncIterator[CopyOut]:
+        """What a `COPY … TO STDOUT` gives."""
+        async with self._connection.cursor() as cursor, cursor.copy(sql.encode()) as copy:
+            yield CopyOut(copy)
+
+    async def copy_in(self, sql: str, parts: Iterable[bytes]) -> int:
+        """Gives bytes to a `COPY … FROM STDIN`, and returns the number of rows."""
+        async with self._connection.cursor() as cursor:
+            async with cursor.copy(sql.encode()) as copy:
+                for part in parts:
+                    await copy.write(part)
+            return cursor.rowcount
+
+    async def migrate(self, only: Collection[int] | None = None) -> None:
+        """Brings the schema up to date, or up to some migrations."""
+        known = _migrations()
+        await _migrate(self._connection, {n: sql for n, sql in known.items() if only is None or n in only})
+
+
+@dataclass(frozen=True)
+class CopyOut:
+    """The bytes of a `COPY … TO STDOUT`, and after the last of them the number of its rows."""
+
+    _copy: psycopg.AsyncCopy
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for data in self._copy:
+            yield bytes(data)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there were."""
+        return self._copy.cursor.rowcount
+
 
 class Database:
     """A pool of connections that outlives restarts of PostgreSQL.
@@ -72,9 +124,10 @@ class Database:
         self.url = url
         self._connect_seconds = connect_seconds
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[DictRow]] | None = None
+        self._checked: psycopg.AsyncConnection[Any] | None = None
 
-    async def open(self) -> None:
-        """Connects and brings the schema up to date."""
+    async def open(self, *, migrate: bool = True) -> None:
+        """Connects and, unless told otherwise, brings the schema up to date."""
         self._pool = AsyncConnectionPool(
             self.url,
             connection_class=psycopg.AsyncConnection[DictRow],
@@ -91,13 +144,37 @@ class Database:
         )
         with _translated():
             await self._pool.open(wait=True, timeout=self._connect_seconds)
-            async with self._pool.connection() as connection:
-                await _migrate(connection, _migrations())
+            if migrate:
+                async with self._pool.connection() as connection:
+                    await _migrate(connection, _migrations())
 
     async def close(self) -> None:
         """Closes all connections."""
+        if self._checked:
+            await self._checked.close()
         if self._pool:
             await self._pool.close()
+
+    def pool_use(self) -> PoolUse:
+        """How much of the pool is in use now."""
+        found = self._pool.get_stats() if self._pool else {}
+        return PoolUse(
+            found.get("pool_size", 0), found.get("pool_available", 0), found.get("requests_waiting", 0)
+        )
+
+    async def check(self) -> None:
+        """Asks the database something, on a connection of its own that no load keeps busy."""
+        with _translated():
+            try:
+                async with asyncio.timeout(self._connect_seconds):
+                    if self._checked is None:
+                        self._checked = await psycopg.AsyncConnection.connect(self.url, autocommit=True)
+                    await self._checked.execute("SELECT 1")
+            except (psycopg.Error, TimeoutError) as error:
+                if self._checked:
+                    await self._checked.close()
+                    self._checked = None
+                raise psycopg.OperationalError(str(error)) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -105,6 +182,22 @@ class Database:
         with _translated():
             async with AsyncExitStack() as stack:
                 yield Transaction(await self._begin(stack))
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Transaction]:
+        """A transaction that reads the database as it is now, however long it takes; it is a backup's.
+
+        No stored bytes are deleted meanwhile.
+        """
+        with _translated():
+            async with await psycopg.AsyncConnection.connect(
+                self.url, autocommit=True, row_factory=dict_row, connect_timeout=self._connect_seconds
+            ) as connection:
+                await connection.execute("SELECT pg_advisory_lock_shared(%s)", [_BACKUP_LOCK])
+                await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+                await connection.set_read_only(True)
+                async with connection.transaction():
+                    yield Transaction(connection)
 
     async def execute(self, sql: str, /, **params: object) -> int:
         """Runs one statement, a transaction of its own, and returns the number of rows that it changed.
@@ -150,6 +243,11 @@ def _translated() -> Iterator[None]:
             Reason.DATABASE_UNAVAILABLE,
             "The database does not answer. Nothing was stored by this call; repeat it.",
         ) from error
+
+
+def known_migrations() -> frozenset[int]:
+    """The numbers of the migrations that this version knows."""
+    return frozenset(_migrations())
 
 
 def _migrations() -> Mapping[int, str]:

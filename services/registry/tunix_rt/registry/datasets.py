@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tunix_rt.blobs.blobs import Blob, Blobs
-from tunix_rt.registry import dataset_rules, requests, stored_files
+from tunix_rt.registry import dataset_rules, deletion, requests, stored_files
 from tunix_rt.registry.database import Row, Transaction
 from tunix_rt.registry.messages import timestamp
 from tunix_rt.registry.paging import cut, newest_first, within_bytes
@@ -165,6 +165,7 @@ async def seal(
         path = Path(folder) / "traces.jsonl"
         blob = await _write_jsonl(tx, dataset, path)
         _check_expected(request, blob.sha256)
+        await deletion.forbid(tx)
         await stored_files.store(blobs, path, blob)
     dataset.state = dataset_pb2.Dataset.SEALED
     dataset.sha256 = blob.sha256

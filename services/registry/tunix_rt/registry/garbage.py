@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tunix_rt.blobs.blobs import Blob, Blobs
-from tunix_rt.registry import stored_files
+from tunix_rt.registry import deletion, stored_files
 from tunix_rt.registry.database import Database, Transaction
-from tunix_rt.rpc.errors import InvalidArgument
+from tunix_rt.rpc.errors import FailedPrecondition, InvalidArgument, Reason
 from tunix_rt.v1 import registry_service_pb2
 
 DEFAULT_MIN_AGE = timedelta(days=7)
-DELETION_LOCK = 7_303_014_422
-"""Held while bytes are deleted, and shared by who names bytes after a look whether they are stored."""
-
 _DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}")
 _WITHOUT_DIGESTS = (
     *("migrations", "requests", "traces", "runs", "jobs", "item_scores", "log_chunks", "log_streams"),
@@ -67,15 +64,23 @@ async def collect(
         async with database.transaction() as tx:
             return (await _find(tx, blobs, await _dead_runs(tx, before), before)).response()
     async with database.transaction() as tx:
+        await _begin(tx)
         runs = await _dead_runs(tx, before)
         artifacts = await _count_artifacts(tx, runs)
         await _remove_rows(tx, runs, now)
     async with database.transaction() as tx:
-        await tx.execute("SELECT pg_advisory_xact_lock(%(lock)s)", lock=DELETION_LOCK)
+        await _begin(tx)
         found = await _find(tx, blobs, (), before)
         with stored_files.translated():
             await asyncio.to_thread(_delete, blobs, found.blobs)
     return Garbage(tuple(runs), artifacts, found.blobs).response()
+
+
+async def _begin(tx: Transaction) -> None:
+    if not await deletion.begin(tx):
+        raise FailedPrecondition(
+            Reason.BACKUP_RUNNING, "A backup reads the stored files. Collect garbage when it has ended."
+        )
 
 
 def _delete(blobs: Blobs, unnamed: Sequence[Blob]) -> None:
@@ -123,7 +128,7 @@ async def _remove_rows(tx: Transaction, runs: Sequence[str], now: datetime) -> N
 
 async def _find(tx: Transaction, blobs: Blobs, runs: Sequence[str], before: datetime) -> Garbage:
     """The garbage if the rows of some runs are gone."""
-    named = await _named_digests(tx, runs)
+    named = await named_digests(tx, runs)
 
     def unnamed() -> tuple[Blob, ...]:
         return tuple(blob for blob in blobs.list() if blob.store_time <= before and blob.sha256 not in named)
@@ -133,7 +138,7 @@ async def _find(tx: Transaction, blobs: Blobs, runs: Sequence[str], before: date
     return Garbage(tuple(runs), await _count_artifacts(tx, runs), found)
 
 
-async def _named_digests(tx: Transaction, without: Sequence[str]) -> set[str]:
+async def named_digests(tx: Transaction, without: Sequence[str] = ()) -> set[str]:
     """Every SHA-256 in the texts and messages of the database, but in the artifacts of some runs.
 
     All tables are read but those that are known to name no bytes: a table that is new keeps its bytes.

@@ -12,6 +12,7 @@ from tunix_rt.registry.database import Database
 from tunix_rt.registry.logs import LogWriter
 from tunix_rt.registry.metric_writer import MetricWriter
 from tunix_rt.registry.paging import wait_seconds
+from tunix_rt.registry.telemetry import Ingested
 from tunix_rt.registry.wakeups import LOOK_AGAIN_SECONDS, Wakeups
 from tunix_rt.rpc.errors import InvalidArgument
 from tunix_rt.rpc.streams import read_ahead, read_on
@@ -27,12 +28,18 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
     """Serves the queue and what workers report. Topics of wake-ups are job names and `queue:{kind}`."""
 
     def __init__(
-        self, database: Database, blobs: Blobs, wakeups: Wakeups, clock: Callable[[], datetime]
+        self,
+        database: Database,
+        blobs: Blobs,
+        wakeups: Wakeups,
+        clock: Callable[[], datetime],
+        ingested: Ingested,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._wakeups = wakeups
         self._clock = clock
+        self._ingested = ingested
 
     async def EnqueueJob(self, request: pb.EnqueueJobRequest, _context: Context) -> pb.Job:
         """Queues a job."""
@@ -84,7 +91,10 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
                         committed = await writer.open(tx)
                     yield pb.StreamMetricsResponse(committed=committed)
                 checked = (_check_same(request, writer.run, writer.attempt) for request in group)
+                before = committed
                 async for committed in writer.write(self._database, checked):
+                    self._ingested.points.inc(committed - before)
+                    before = committed
                     self._wakeups.announce(writer.run)
                     yield pb.StreamMetricsResponse(committed=committed)
 
@@ -103,8 +113,10 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
                 else:
                     _check_same(request, writer.job, writer.attempt)
                 if request.lines:
+                    before = committed
                     async with self._database.transaction() as tx:
                         committed = await writer.write(tx, request.offset, request.lines)
+                    self._ingested.log_lines.inc(committed - before)
                     self._wakeups.announce(writer.job)
                     yield pb.StreamLogsResponse(committed=committed)
 
@@ -113,7 +125,9 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
     ) -> pb.RecordItemScoresResponse:
         """Stores item scores."""
         async with self._database.transaction() as tx:
-            return await scores.record_items(tx, request)
+            recorded = await scores.record_items(tx, request)
+        self._ingested.item_scores.inc(len(request.item_scores))
+        return recorded
 
     async def RecordArtifact(
         self, request: pb.RecordArtifactRequest, _context: Context

@@ -8,7 +8,7 @@ from datetime import datetime
 from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.blobs.manifest import manifest_digest
 from tunix_rt.lm.errors import ModelError
-from tunix_rt.registry import requests, runs, stored_files, versions
+from tunix_rt.registry import deletion, requests, runs, stored_files, versions
 from tunix_rt.registry.database import Transaction
 from tunix_rt.registry.messages import timestamp
 from tunix_rt.registry.model_check import ModelFacts, check_model
@@ -47,10 +47,14 @@ async def create(
     tx: Transaction,
     request: registry_service_pb2.CreateModelVersionRequest,
     facts: ModelFacts,
+    blobs: Blobs,
     *,
     now: datetime,
 ) -> model_pb2.ModelVersion:
-    """Records a model version whose request the caller has checked with `check`."""
+    """Records a model version whose request the caller has checked with `check`.
+
+    Its files are looked for once more: no deletion comes between that look and the end of the transaction.
+    """
     if made := await requests.recall(tx, request.request_id, request):
         return await get(tx, made)
     version = model_pb2.ModelVersion()
@@ -59,6 +63,8 @@ async def create(
         await runs.require(tx, version.run, "model_version.run")
     version_id = request.version_id or await versions.next_id(tx, "model_versions", request.parent)
     version.name = f"{request.parent}/versions/{version_id}"
+    await deletion.forbid(tx)
+    await stored_files.require_stored(blobs, version.files, "model_version.files")
     files = sorted(version.files, key=lambda file: file.path)
     del version.files[:]
     version.files.extend(files)

@@ -26,6 +26,7 @@ from tunix_rt.registry import (
 from tunix_rt.registry.database import Database
 from tunix_rt.registry.lifecycle import State
 from tunix_rt.registry.paging import wait_seconds
+from tunix_rt.registry.telemetry import Ingested
 from tunix_rt.registry.wakeups import LOOK_AGAIN_SECONDS, Wakeups
 from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import InvalidArgument
@@ -48,12 +49,18 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
     """Serves datasets, runs, metrics, evaluations, artifacts, model versions and tasks."""
 
     def __init__(
-        self, database: Database, blobs: Blobs, wakeups: Wakeups, clock: Callable[[], datetime]
+        self,
+        database: Database,
+        blobs: Blobs,
+        wakeups: Wakeups,
+        clock: Callable[[], datetime],
+        ingested: Ingested,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._wakeups = wakeups
         self._clock = clock
+        self._ingested = ingested
 
     async def CreateDataset(self, request: pb.CreateDatasetRequest, _context: Context) -> dataset_pb2.Dataset:
         """Creates an open dataset without traces."""
@@ -71,14 +78,17 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
                     name = names.require(request.dataset, names.DATASET, "dataset")
                     async with self._database.transaction() as tx:
                         dataset = await datasets.get(tx, name)
-                    yield pb.AppendTracesResponse(committed=dataset.trace_count)
+                    committed = dataset.trace_count
+                    yield pb.AppendTracesResponse(committed=committed)
                 elif request.dataset not in ("", name):
                     raise InvalidArgument.of("dataset", "differs from the first message of the stream.")
                 if request.traces:
+                    before = committed
                     async with self._database.transaction() as tx:
                         committed = await datasets.append(
                             tx, name, request.offset, request.traces, size_bytes=request.ByteSize()
                         )
+                    self._ingested.traces.inc(committed - before)
                     yield pb.AppendTracesResponse(committed=committed)
             if not name:
                 raise InvalidArgument.of("dataset", "is required in the first message; the stream was empty.")
@@ -238,7 +248,7 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         """Creates a model version from stored files."""
         facts = await models.check(request, self._blobs)
         async with self._database.transaction() as tx:
-            return await models.create(tx, request, facts, now=self._clock())
+            return await models.create(tx, request, facts, self._blobs, now=self._clock())
 
     async def GetModelVersion(
         self, request: pb.GetModelVersionRequest, _context: Context

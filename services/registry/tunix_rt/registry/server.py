@@ -13,8 +13,10 @@ from tunix_rt.registry.database import Database
 from tunix_rt.registry.job_servicer import JobServicer
 from tunix_rt.registry.registry_servicer import RegistryServicer
 from tunix_rt.registry.settings import Settings
+from tunix_rt.registry.telemetry import Ingested, Measured
 from tunix_rt.registry.wakeups import Wakeups
 from tunix_rt.rpc.errors import Reason, Unavailable
+from tunix_rt.rpc.health import Dependency
 from tunix_rt.rpc.server import DRAIN_SECONDS, Server
 from tunix_rt.v1 import job_service_pb2_grpc, registry_service_pb2_grpc
 
@@ -29,26 +31,34 @@ def utc_now() -> datetime:
 class RegistryServer(Server):
     """The server of RegistryService and JobService on one database and one object store.
 
-    `clock` decides about leases and gives the times that are stored.
+    `clock` decides about leases and gives the times that are stored. Both services are NOT_SERVING while
+    database or object store do not answer.
     """
 
     def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> None:
-        super().__init__(settings.listen, SERVICES)
         self._settings = settings
         self._clock = clock
         self._database = Database(settings.database)
+        self._blobs: Blobs | None = None
+        dependencies = (Dependency("database", self._database.check), Dependency("blobs", self._check_blobs))
+        super().__init__(
+            settings.listen, SERVICES, dependencies=dependencies, metrics_address=settings.metrics
+        )
         self._wakeups = Wakeups(self._database)
 
     async def start(self) -> None:
         """Opens object store and database, migrates, and serves. Raises Unavailable if one is away."""
-        blobs = await asyncio.to_thread(_open_blobs, self._settings.blobs)
+        self._blobs = blobs = await asyncio.to_thread(_open_blobs, self._settings.blobs)
         await self._database.open()
         self._wakeups.start()
-        registry: Any = RegistryServicer(self._database, blobs, self._wakeups, self._clock)
-        jobs: Any = JobServicer(self._database, blobs, self._wakeups, self._clock)
+        ingested, measured = Ingested(self.metrics), Measured(self._database)
+        registry: Any = RegistryServicer(self._database, blobs, self._wakeups, self._clock, ingested)
+        jobs: Any = JobServicer(self._database, blobs, self._wakeups, self._clock, ingested)
         registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(registry, self.grpc_server)
         job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, self.grpc_server)
         await super().start()
+        self.metrics.on_scrape(measured.pool)
+        self.metrics.on_scrape(measured.jobs)
 
     async def stop(self, grace: float = DRAIN_SECONDS) -> None:
         """Answers waiting calls, drains, and closes the database."""
@@ -56,6 +66,10 @@ class RegistryServer(Server):
         await super().stop(grace)
         await self._wakeups.stop()
         await self._database.close()
+
+    async def _check_blobs(self) -> None:
+        assert self._blobs is not None
+        await asyncio.to_thread(self._blobs.check)
 
 
 async def start(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> RegistryServer:

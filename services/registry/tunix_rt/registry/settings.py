@@ -23,3 +23,6 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least severe log line that is written."""
+
+    metrics: str = ""
+    """The address on which Prometheus reads metrics; none if empty."""

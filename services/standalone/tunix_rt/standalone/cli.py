@@ -33,6 +33,8 @@ ENTRIES = (
     ),
     Entry("down", "stack_commands", "down", "Stop the stack; running jobs go back to the queue."),
     Entry("status", "stack_commands", "status", "Show which services answer and what waits in the queue."),
+    Entry("backup", "backup_commands", "backup", "Write every row and stored file into one file."),
+    Entry("restore", "backup_commands", "restore", "Restore a backup into an empty stack."),
     Entry(
         "demo",
         "demo_command",

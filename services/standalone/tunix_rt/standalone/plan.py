@@ -46,8 +46,13 @@ class Plan:
     services: tuple[ServiceSpec, ...]
 
 
-def make_plan(state: StateDirectory, options: Options, *, database: str, blobs: str) -> Plan:
-    """Chooses the ports and writes down each service's settings. Raises PortTakenError."""
+def make_plan(
+    state: StateDirectory, options: Options, *, database: str, blobs: str, metrics: str = ""
+) -> Plan:
+    """Chooses the ports and writes down each service's settings. Raises PortTakenError.
+
+    The services serve metrics at the port of the address `metrics` and at the three after it.
+    """
     gateway = f"{HOST}:{check_port(options.port)}"
     try:
         web = f"{HOST}:{check_port(options.web_port)}"
@@ -70,12 +75,23 @@ def make_plan(state: StateDirectory, options: Options, *, database: str, blobs: 
             name=name,
             module=f"tunix_rt.{name}",
             address=address,
-            environment=shared | {"TUNIX_RT_LISTEN": address, "TUNIX_RT_WORK": str(_made(state.work / name))},
+            environment={
+                **shared,
+                "TUNIX_RT_LISTEN": address,
+                "TUNIX_RT_WORK": str(_made(state.work / name)),
+                "TUNIX_RT_METRICS": _port_after(metrics, place),
+            },
             log=state.logs / f"{name}.log",
         )
-        for name, address in addresses.items()
+        for place, (name, address) in enumerate(addresses.items())
     )
     return Plan(gateway, web, services)
+
+
+def _port_after(address: str, places: int) -> str:
+    """The address so many ports further; 0, which chooses a free one, and no address stay."""
+    host, separator, port = address.rpartition(":")
+    return f"{host}:{int(port) + places}" if separator and port.isdigit() and int(port) else address
 
 
 def external_database(environment: Mapping[str, str]) -> str:

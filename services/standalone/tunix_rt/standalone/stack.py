@@ -73,7 +73,11 @@ class Stack:
                 await asyncio.to_thread(postgres.start)
                 database = postgres.url
             plan = make_plan(
-                self._state, self._options, database=database, blobs=blobs_url(os.environ, self._state)
+                self._state,
+                self._options,
+                database=database,
+                blobs=blobs_url(os.environ, self._state),
+                metrics=os.environ.get("TUNIX_RT_METRICS", ""),
             )
             await self._serve(plan, parent)
         finally:

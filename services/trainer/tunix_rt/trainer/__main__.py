@@ -16,14 +16,15 @@ from tunix_rt.trainer.supervisor import run_workers
 
 async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
+    server = TrainerServer(settings)
     async with asyncio.TaskGroup() as group:
-        workers = group.create_task(run_workers(settings, stop))
+        workers = group.create_task(run_workers(settings, stop, server.metrics))
 
         async def stop_workers() -> None:
             stop.set()
             await asyncio.wait({workers})
 
-        await serve_until_signal(TrainerServer(settings), on_stop=stop_workers)
+        await serve_until_signal(server, on_stop=stop_workers)
 
 
 def main() -> int:

@@ -230,7 +230,7 @@ class TrainerServer(Server):
     """The trainer's server with its channel to the registry."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.listen, [SERVICE])
+        super().__init__(settings.listen, [SERVICE], metrics_address=settings.metrics)
         self._channel = open_channel(settings.registry, retries=False)
         registry = RegistryServiceStub(self._channel)
         rows = RowStore(registry, lambda: in_store(open_blobs, settings.blobs), settings.work)

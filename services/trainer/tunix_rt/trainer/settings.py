@@ -26,6 +26,7 @@ class Settings(BaseSettings):
     `device_memory` is the share of an accelerator's memory that a child takes at its start.
     `worker_id` must differ between trainers of one registry, and stay the same over restarts.
     A child that is to stop has `stop_seconds` to save, and then is killed.
+    Prometheus reads metrics at the address `metrics`; nobody does if it is empty.
     """
 
     model_config = SettingsConfigDict(env_prefix="TUNIX_RT_", frozen=True, extra="ignore")
@@ -44,6 +45,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=30.0, ge=1, le=600)
     stop_seconds: float = Field(default=60.0, gt=0)
     log_level: str = "INFO"
+    metrics: str = ""
 
     @model_validator(mode="after")
     def _check_devices(self) -> Self:

@@ -18,6 +18,7 @@ from tunix_rt.jobs.tail import whole_lines_bytes
 from tunix_rt.jobs.worker import ClaimedJob, Worker
 from tunix_rt.rpc.channel import open_channel
 from tunix_rt.rpc.errors import Unavailable
+from tunix_rt.rpc.metrics import Metrics
 from tunix_rt.rpc.telemetry import get_logger
 from tunix_rt.trainer.outcome import Ending, ending_of, interrupted, outcome_of
 from tunix_rt.trainer.recorder import Recorder
@@ -140,12 +141,19 @@ class Supervisor:
         return await child.wait()
 
 
-async def run_workers(settings: Settings, stop: asyncio.Event) -> None:
+async def run_workers(settings: Settings, stop: asyncio.Event, metrics: Metrics) -> None:
     """Claims and trains runs in every slot until `stop` is set and all are ended or given back."""
     try:
         blobs = await persist(lambda: in_store(open_blobs, settings.blobs), "object store", until=stop)
     except Unavailable:
         return
+    workers: list[Worker] = []
+    metrics.gauge("tunix_rt_slots", "Runs that can train at the same time.", lambda: settings.slots)
+    metrics.gauge(
+        "tunix_rt_slots_busy",
+        "Slots that have a run.",
+        lambda: sum(worker.working for worker in workers),
+    )
     async with open_channel(settings.registry) as channel, asyncio.TaskGroup() as group:
         registry, jobs = RegistryServiceStub(channel), JobServiceStub(channel)
         for slot in range(settings.slots):
@@ -164,6 +172,7 @@ async def run_workers(settings: Settings, stop: asyncio.Event) -> None:
                 handle=supervisor.handle,
                 lease_seconds=settings.lease_seconds,
             )
+            workers.append(worker)
             group.create_task(worker.run(stop))
 
 
