@@ -202,8 +202,8 @@ def _gate(facts: Facts) -> str:
         "",
         f"The version **{verdict}** against `{check.baseline.evaluation}`: {check.score:.3f} against"
         f" {check.baseline_score:.3f} on {check.item_count:,} items, difference {check.difference:+.3f},"
-        f" one-sided {check.baseline.confidence:.0%} lower bound {check.lower_bound:+.3f} ({check.method}), margin"
-        f" {check.baseline.margin:g}.",
+        f" one-sided {check.baseline.confidence:.0%} lower bound {check.lower_bound:+.3f} ({check.method}),"
+        f" margin {check.baseline.margin:g}.",
     ]
     return "\n".join([*lines, *(f"- {reason}" for reason in check.reasons)])
 
