@@ -26,18 +26,6 @@ evaluate_after:
 """
 
 
-@pytest.fixture(scope="module")
-def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tunix_rt.lm.tiny import make_tiny_model
-    from tunix_rt.traces.golden import golden_v2
-    from tunix_rt.traces.text import completion_text
-
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    texts = [text for trace in golden_v2() for text in (trace.prompt, completion_text(trace))]
-    make_tiny_model(folder, texts, seed=1, hidden_size=64, num_layers=2)
-    return folder
-
-
 @pytest.fixture
 def model(command: Callable, tiny_directory: Path) -> str:
     return str(command("models", "import", str(tiny_directory), "--id", "tiny", "--json").json["name"])

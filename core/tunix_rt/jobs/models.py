@@ -10,7 +10,7 @@ from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.jobs.files import fetch_files
 from tunix_rt.jobs.remote import CALL_SECONDS, answer
 from tunix_rt.rpc.errors import FailedPrecondition, InvalidArgument, Reason
-from tunix_rt.rpc.names import MODEL_VERSION, RUN, check_any, matches
+from tunix_rt.rpc.names import MODEL, MODEL_ALIAS, MODEL_VERSION, RUN, check_any, matches
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 from tunix_rt.v1.artifact_pb2 import File
 from tunix_rt.v1.job_pb2 import JobState
@@ -51,6 +51,16 @@ class Subject:
     digest: str
     training_runs: tuple[Run, ...]
     base: Weights | None = None
+
+
+async def fixed_name(registry: Any, name: str) -> str:
+    """The version that a model (its newest) or an alias stands for now; any other name as it is.
+
+    Resolved once, when something is created: what is stored never changes its meaning. Raises NotFound.
+    """
+    if matches(name, MODEL) or matches(name, MODEL_ALIAS):
+        return str((await _get_version(registry, name)).name)
+    return name
 
 
 async def resolve_subject(registry: RegistryStub, name: str) -> Subject:

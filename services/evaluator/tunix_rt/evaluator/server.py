@@ -29,7 +29,7 @@ from tunix_rt.evaluator.settings import Settings, named_endpoints
 from tunix_rt.evaluator.shares import share_score
 from tunix_rt.evaluator.subjects import DatasetStore, engine_model, require_examples, require_split
 from tunix_rt.jobs.evaluation_spec import complete_decoding
-from tunix_rt.jobs.models import resolve_subject
+from tunix_rt.jobs.models import fixed_name, resolve_subject
 from tunix_rt.jobs.remote import CALL_SECONDS, answer
 from tunix_rt.jobs.tasks import fill_in_named
 from tunix_rt.jobs.worker import Worker
@@ -81,6 +81,7 @@ class EvaluatorServicer(EvaluatorServiceServicer):
     async def CreateEvaluation(self, request: pb.CreateEvaluationRequest, _: Context) -> Evaluation:
         """Fills in the spec from its task, checks it and what it names, and queues it."""
         wanted = request.evaluation.spec
+        await self._fix_names(wanted)
         filled, differing = await fill_in_named(self._registry, wanted, "evaluation.spec")
         wanted.CopyFrom(filled)
         spec.check_create(request, differing)
@@ -96,6 +97,8 @@ class EvaluatorServicer(EvaluatorServiceServicer):
 
     async def CalibrateJudge(self, request: pb.CalibrateJudgeRequest, _: Context) -> Evaluation:
         """Checks the judge and what it is measured on, and queues the calibration."""
+        if request.HasField("judge"):
+            request.judge.subject = await fixed_name(self._registry, request.judge.subject)
         complete = spec.calibration_spec(request)
         await self._judges.digest(complete.judge)
         require_split(await self._datasets.get(complete.dataset), complete.split)
@@ -110,6 +113,7 @@ class EvaluatorServicer(EvaluatorServiceServicer):
 
     async def Generate(self, request: pb.GenerateRequest, _: Context) -> AsyncIterator[pb.GenerateResponse]:
         """Streams text as it appears; the end of the call stops the rows in the engine."""
+        request.subject = await fixed_name(self._registry, request.subject)
         spec.check_generate(request)
         subject = await resolve_subject(self._registry, request.subject)
         model = await engine_model(self._blobs, subject, self._work, request.weight_type or "float32")
@@ -140,6 +144,12 @@ class EvaluatorServicer(EvaluatorServiceServicer):
         """Scores outputs as an evaluation does. Stores nothing."""
         spec.check_answers(request)
         return await asyncio.to_thread(_score_answers, request, self._scorer)
+
+    async def _fix_names(self, wanted: EvaluationSpec) -> None:
+        """Puts versions in place of the models and aliases that a spec names."""
+        wanted.subject = await fixed_name(self._registry, wanted.subject)
+        if wanted.HasField("judge"):
+            wanted.judge.subject = await fixed_name(self._registry, wanted.judge.subject)
 
     async def _check_judge(self, complete: EvaluationSpec, subject_digest: str) -> None:
         """Raises unless the judge can be asked and its calibration is its own."""

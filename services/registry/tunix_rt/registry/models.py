@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 
 from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.blobs.manifest import manifest_digest
 from tunix_rt.lm.errors import ModelError
 from tunix_rt.registry import deletion, requests, runs, stored_files, versions
-from tunix_rt.registry.database import Transaction
+from tunix_rt.registry.database import Row, Transaction
+from tunix_rt.registry.lifecycle import State
 from tunix_rt.registry.messages import timestamp
 from tunix_rt.registry.model_check import ModelFacts, check_model
 from tunix_rt.registry.paging import newest_first
@@ -18,7 +20,15 @@ from tunix_rt.rpc.errors import AlreadyExists, InvalidArgument, NotFound, Reason
 from tunix_rt.v1 import model_pb2, registry_service_pb2
 
 MAX_DOCUMENT_BYTES = 1024 * 1024
-_OUTPUT_ONLY = ("name", "digest", "size_bytes", "create_time")
+_OUTPUT_ONLY = (
+    "name",
+    "digest",
+    "size_bytes",
+    "create_time",
+    *("stage", "aliases", "evaluations", "gate_overridden"),
+)
+MAX_EVALUATIONS = 100
+_COLUMNS = "name, digest, create_time, document, stage, gate_overridden"
 
 
 async def check(request: registry_service_pb2.CreateModelVersionRequest, blobs: Blobs) -> ModelFacts:
@@ -53,7 +63,8 @@ async def create(
 ) -> model_pb2.ModelVersion:
     """Records a model version whose request the caller has checked with `check`.
 
-    Its files are looked for once more: no deletion comes between that look and the end of the transaction.
+    Raises FailedPrecondition, reason BLOB_MISSING, if files were deleted since; no deletion comes between
+    this look and the end of the transaction.
     """
     if made := await requests.recall(tx, request.request_id, request):
         return await get(tx, made)
@@ -87,16 +98,37 @@ async def create(
         text = f"`{version.name}` exists. Choose another `version_id`, or leave it empty."
         raise AlreadyExists(version.name, text)
     await requests.remember(tx, request.request_id, version.name)
-    return version
+    return await get(tx, version.name)
 
 
 async def get(tx: Transaction, name: str) -> model_pb2.ModelVersion:
-    """A model version. Raises NotFound."""
-    names.require(name, names.MODEL_VERSION, "name")
-    row = await tx.one("SELECT document FROM model_versions WHERE name = %(name)s", name=name)
+    """The version of its own name, of an alias, or the newest one of a model. Raises NotFound."""
+    row = await tx.one(
+        f"SELECT {_COLUMNS} FROM model_versions WHERE name = %(name)s", name=await resolve(tx, name)
+    )
     if row is None:
         raise NotFound(name)
-    return model_pb2.ModelVersion.FromString(row["document"])
+    return (await _complete(tx, [row]))[0]
+
+
+async def resolve(tx: Transaction, name: str) -> str:
+    """The name of the version that a name stands for now. Raises NotFound, InvalidArgument."""
+    bad = names.check_any(name, (names.MODEL_VERSION, names.MODEL_ALIAS, names.MODEL), "name")
+    if bad:
+        raise InvalidArgument([bad])
+    if names.matches(name, names.MODEL_VERSION):
+        return name
+    alias = names.matches(name, names.MODEL_ALIAS)
+    row = await tx.one(
+        "SELECT version FROM model_aliases WHERE name = %(name)s"
+        if alias
+        else "SELECT name AS version FROM model_versions WHERE parent = %(name)s"
+        " ORDER BY create_time DESC, name DESC LIMIT 1",
+        name=name,
+    )
+    if row is None:
+        raise NotFound(name)
+    return str(row["version"])
 
 
 async def list_page(
@@ -109,14 +141,41 @@ async def list_page(
         tx,
         "model_versions",
         request,
-        columns="name, create_time, document",
+        columns=_COLUMNS,
         payload="document",
         parent=request.parent,
     )
     return registry_service_pb2.ListModelVersionsResponse(
-        model_versions=[model_pb2.ModelVersion.FromString(row["document"]) for row in page.rows],
+        model_versions=await _complete(tx, page.rows),
         next_page_token=page.next_page_token,
     )
+
+
+async def _complete(tx: Transaction, rows: Sequence[Row]) -> list[model_pb2.ModelVersion]:
+    """The versions of rows, with what may change of them."""
+    wanted = [row["name"] for row in rows]
+    found = {row["name"]: model_pb2.ModelVersion.FromString(row["document"]) for row in rows}
+    for row in rows:
+        found[row["name"]].stage = row["stage"]
+        found[row["name"]].gate_overridden = row["gate_overridden"]
+    for row in await tx.all(
+        "SELECT name, version FROM model_aliases WHERE version = ANY(%(names)s::text[]) ORDER BY name",
+        names=wanted,
+    ):
+        found[row["version"]].aliases.append(names.resource_id(row["name"]))
+    for row in await tx.all(
+        "SELECT v.name AS version, e.name"
+        " FROM unnest(%(names)s::text[], %(digests)s::text[]) v (name, digest)"
+        " CROSS JOIN LATERAL (SELECT name, j.create_time FROM evaluations JOIN jobs j USING (name)"
+        " WHERE weights_digest = v.digest AND weights_digest <> '' AND j.state = %(state)s"
+        " ORDER BY j.create_time DESC, name DESC LIMIT %(limit)s) e ORDER BY e.create_time DESC, e.name DESC",
+        names=wanted,
+        digests=[row["digest"] for row in rows],
+        state=int(State.SUCCEEDED),
+        limit=MAX_EVALUATIONS,
+    ):
+        found[row["version"]].evaluations.append(row["name"])
+    return list(found.values())
 
 
 def _violations(request: registry_service_pb2.CreateModelVersionRequest) -> list[Violation]:

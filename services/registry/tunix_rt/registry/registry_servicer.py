@@ -15,7 +15,6 @@ from tunix_rt.registry import (
     leaderboard,
     logs,
     metrics,
-    models,
     queue,
     run_changes,
     runs,
@@ -25,6 +24,7 @@ from tunix_rt.registry import (
 )
 from tunix_rt.registry.database import Database
 from tunix_rt.registry.lifecycle import State
+from tunix_rt.registry.model_servicer import ModelMethods
 from tunix_rt.registry.paging import wait_seconds
 from tunix_rt.registry.telemetry import Ingested
 from tunix_rt.registry.wakeups import LOOK_AGAIN_SECONDS, Wakeups
@@ -35,7 +35,6 @@ from tunix_rt.v1 import (
     artifact_pb2,
     dataset_pb2,
     evaluation_pb2,
-    model_pb2,
     registry_service_pb2_grpc,
     run_pb2,
     task_pb2,
@@ -45,7 +44,7 @@ from tunix_rt.v1 import registry_service_pb2 as pb
 Context = Any
 
 
-class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
+class RegistryServicer(ModelMethods, registry_service_pb2_grpc.RegistryServiceServicer):
     """Serves datasets, runs, metrics, evaluations, artifacts, model versions and tasks."""
 
     def __init__(
@@ -241,28 +240,6 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         """Lists artifacts."""
         async with self._database.transaction() as tx:
             return await artifacts.list_page(tx, request)
-
-    async def CreateModelVersion(
-        self, request: pb.CreateModelVersionRequest, _context: Context
-    ) -> model_pb2.ModelVersion:
-        """Creates a model version from stored files."""
-        facts = await models.check(request, self._blobs)
-        async with self._database.transaction() as tx:
-            return await models.create(tx, request, facts, self._blobs, now=self._clock())
-
-    async def GetModelVersion(
-        self, request: pb.GetModelVersionRequest, _context: Context
-    ) -> model_pb2.ModelVersion:
-        """Returns a model version."""
-        async with self._database.transaction() as tx:
-            return await models.get(tx, request.name)
-
-    async def ListModelVersions(
-        self, request: pb.ListModelVersionsRequest, _context: Context
-    ) -> pb.ListModelVersionsResponse:
-        """Lists model versions."""
-        async with self._database.transaction() as tx:
-            return await models.list_page(tx, request)
 
     async def CreateTaskVersion(
         self, request: pb.CreateTaskVersionRequest, _context: Context

@@ -41,7 +41,12 @@ ENTRIES = (
         "demo",
         "Import a model, build datasets, evaluate, train, evaluate again, rank and compare.",
     ),
-    Entry("models", "model_commands", "app", "Import, list and download models."),
+    Entry(
+        "models",
+        "model_commands",
+        "app",
+        "Import, list, promote, check and download models; show what they come from.",
+    ),
     Entry(
         "datasets", "dataset_commands", "app", "Create, check, list and show datasets of reasoning traces."
     ),

@@ -1,17 +1,21 @@
-"""`models import`, `list` and `download`."""
+"""`models import`, `list` and `download`, and the rest of the group `models`."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tunix_rt.rpc.errors import InvalidArgument
+from tunix_rt.standalone import model_stage_commands as stages
 from tunix_rt.standalone.connection import CALL_SECONDS, Connection, connect
 from tunix_rt.standalone.failures import CommandError
 from tunix_rt.standalone.model_sources import prepare_adapter, prepare_model
 from tunix_rt.standalone.model_upload import directory_bytes, upload_model
+from tunix_rt.standalone.model_views import models_table
 from tunix_rt.standalone.options import GatewayOption, JsonOption, LimitOption
 from tunix_rt.standalone.output import console, print_json
 from tunix_rt.standalone.progress import byte_bar, spinner
@@ -21,7 +25,20 @@ from tunix_rt.standalone.views import fields_table, model_table, size_text
 from tunix_rt.v1 import artifact_pb2 as artifact_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 
-app = typer.Typer(help="Import, list and download models.", no_args_is_help=True)
+app = typer.Typer(
+    help="Import, list, promote, check and download models; show what they come from.", no_args_is_help=True
+)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "alias": stages.alias,
+    "promote": stages.promote,
+    "events": stages.events,
+    "baseline": stages.baseline,
+    "check": stages.check,
+    "card": stages.card,
+    "lineage": stages.lineage,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
 
 
 @app.command("import")
@@ -84,10 +101,32 @@ def import_model(
 
 
 @app.command("list")
-def list_models(*, limit: LimitOption = 50, gateway: GatewayOption = None, json: JsonOption = False) -> None:
-    """List model versions, newest first."""
+def list_models(
+    *,
+    model: Annotated[str, typer.Option("--model", help="Only versions of this model.")] = "",
+    by_model: Annotated[
+        bool,
+        typer.Option("--by-model", help="A line for each model, by name, with what its aliases point to."),
+    ] = False,
+    limit: LimitOption = 50,
+    gateway: GatewayOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List model versions with stages and aliases, newest first; or models."""
+    if model and by_model:
+        raise InvalidArgument.of("model", "is given beside --by-model; leave one of them out.")
     with connect(gateway) as connection:
+        if by_model:
+            listed = connection.registry.ListModels(
+                registry_pb.ListModelsRequest(page_size=limit), timeout=CALL_SECONDS
+            )
+            if json:
+                print_json(listed)
+            else:
+                console.print(models_table(listed.models))
+            return
         request = registry_pb.ListModelVersionsRequest(page_size=limit)
+        request.parent = model_name(model) if model else ""
         response = connection.registry.ListModelVersions(request, timeout=CALL_SECONDS)
     if json:
         print_json(response)

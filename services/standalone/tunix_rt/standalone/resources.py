@@ -43,8 +43,11 @@ def model_name(text: str, field: str = "model") -> str:
 def model_version_name(connection: Connection, text: str, field: str = "model") -> str:
     """The name of a version; for `models/smollm2` or `smollm2` that of the newest version.
 
+    `smollm2@champion` is the version that an alias points to, `smollm2@v2` the one with this id.
     Raises InvalidArgument, NotFound.
     """
+    if "@" in text or names.matches(text, names.MODEL_ALIAS):
+        return _pointed_to(connection, text, field)
 
     def newest(parent: str) -> list[str]:
         request = registry_pb.ListModelVersionsRequest(parent=parent, page_size=1)
@@ -53,6 +56,22 @@ def model_version_name(connection: Connection, text: str, field: str = "model") 
 
     remedy = "Import it with `tunix-rt models import`; `tunix-rt models list` shows what exists."
     return _version_name(text, (names.MODEL, names.MODEL_VERSION), field, newest, remedy)
+
+
+def alias_name(text: str, field: str = "alias") -> str:
+    """`models/smollm2/aliases/champion` for itself and for `smollm2@champion`. Raises InvalidArgument."""
+    parent, sign, alias = text.partition("@")
+    name = f"{model_name(parent, field)}/aliases/{alias}" if sign and alias else text
+    if names.matches(name, names.MODEL_ALIAS):
+        return name
+    raise InvalidArgument.of(field, f"is `{text[:200]}`; give MODEL@ALIAS, such as smollm2@champion.")
+
+
+def lineage_name(connection: Connection, text: str, field: str = "name") -> str:
+    """A model version, run, dataset or evaluation; a bare id is looked up as a run, then as a model."""
+    if names.matches(text, names.DATASET) or names.matches(text, names.EVALUATION):
+        return text
+    return subject_name(connection, text, field)
 
 
 def task_name(text: str, field: str = "name") -> str:
@@ -82,7 +101,7 @@ def subject_name(connection: Connection, text: str, field: str = "subject") -> s
     """
     if any(names.matches(text, pattern) for pattern in SUBJECTS):
         return text
-    if names.matches(text, names.MODEL):
+    if names.matches(text, names.MODEL) or names.matches(text, names.MODEL_ALIAS) or "@" in text:
         return model_version_name(connection, text, field)
     if names.check_id(text, field) or not text:
         raise InvalidArgument([_explained(text, SUBJECTS, field)])
@@ -99,6 +118,21 @@ def subject_name(connection: Connection, text: str, field: str = "subject") -> s
             text,
             "It is neither a run nor a model; `tunix-rt runs list` and `tunix-rt models list` show them.",
         ) from error
+
+
+def _pointed_to(connection: Connection, text: str, field: str) -> str:
+    """The version of an alias, or of an id behind `@`. Raises InvalidArgument, NotFound."""
+    alias = alias_name(text, field)
+    version = alias.replace("/aliases/", "/versions/")
+    for name in (alias, version):
+        try:
+            request = registry_pb.GetModelVersionRequest(name=name)
+            return connection.registry.GetModelVersion(request, timeout=CALL_SECONDS).name
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
+    remedy = "It is neither an alias nor a version; `tunix-rt models list` shows them."
+    raise NotFound(text, remedy)
 
 
 def _version_name(

@@ -17,6 +17,7 @@ from tunix_rt.standalone.output import console, errors, message_dict, print_json
 from tunix_rt.standalone.resources import run_name
 from tunix_rt.standalone.run_display import follow_run
 from tunix_rt.standalone.run_list_commands import export, list_runs
+from tunix_rt.standalone.run_promotion import promote
 from tunix_rt.standalone.run_records import (
     artifact_table,
     list_artifacts,
@@ -48,6 +49,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "delete": changes.delete,
     "restore": changes.restore,
     "gc": changes.collect_garbage,
+    "promote": promote,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)

@@ -25,6 +25,11 @@ _STATES = {
     job_pb.JOB_STATE_FAILED: ("failed", "red"),
     job_pb.JOB_STATE_CANCELLED: ("cancelled", "magenta"),
 }
+_STAGES = {
+    model_pb.MODEL_STAGE_CANDIDATE: ("candidate", "cyan"),
+    model_pb.MODEL_STAGE_PRODUCTION: ("production", "green"),
+    model_pb.MODEL_STAGE_RETIRED: ("retired", "dim"),
+}
 
 
 def state_text(status: job_pb.JobStatus) -> Text:
@@ -77,6 +82,12 @@ def time_text(moment: Timestamp) -> str:
     return moment.ToDatetime().astimezone().strftime("%Y-%m-%d %H:%M") if moment.seconds else ""
 
 
+def stage_text(version: model_pb.ModelVersion) -> Text:
+    """The stage of a version in its colour; empty if it never had one."""
+    label, style = _STAGES.get(version.stage, (f"stage {version.stage}", "")) if version.stage else ("", "")
+    return Text(label + (" (gate overridden)" if version.gate_overridden else ""), style=style)
+
+
 def dataset_table(datasets: Iterable[dataset_pb.Dataset]) -> Table:
     """Datasets as a table."""
     table = new_table("Dataset", "State", "Traces", "Splits", "SHA-256", "Source", "Created")
@@ -97,11 +108,15 @@ def dataset_table(datasets: Iterable[dataset_pb.Dataset]) -> Table:
 
 def model_table(versions: Iterable[model_pb.ModelVersion]) -> Table:
     """Model versions as a table."""
-    table = new_table("Model version", "Architecture", "Parameters", "Size", "Digest", "From", "Created")
+    table = new_table(
+        "Model version", "Stage", "Aliases", "Architecture", "Parameters", "Size", "Digest", "From", "Created"
+    )
     for version in versions:
         origin = version.provenance.fields["package"].string_value if version.HasField("provenance") else ""
         table.add_row(
             version.name,
+            stage_text(version),
+            ", ".join(version.aliases),
             version.architecture,
             f"{version.parameter_count:,}" if version.parameter_count else "",
             size_text(version.size_bytes),

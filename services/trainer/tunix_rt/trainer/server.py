@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunix_rt.blobs.open import open_blobs
+from tunix_rt.jobs.models import fixed_name
 from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store
 from tunix_rt.jobs.run_fields import run_field_violations
 from tunix_rt.jobs.tasks import fill_in_named
@@ -110,7 +111,11 @@ class TrainerServicer(TrainerServiceServicer):
             raise InvalidArgument.of(path, failure.message) from failure
 
     async def _fill_in(self, spec: RunSpec, path: str) -> list[Violation]:
-        """Fills in the evaluations that name a task, in place; the fields that say something else than it."""
+        """Fills in the version of the model and the evaluations that name a task, in place.
+
+        Returns the fields that say something else than their task.
+        """
+        spec.model = await fixed_name(self._registry, spec.model)
         violations = []
         for index, evaluation in enumerate(spec.evaluate_after[:MAX_EVALUATIONS]):
             field = f"{path}.evaluate_after[{index}]"
