@@ -26,7 +26,6 @@ from tunix_rt.evaluator.messages import Item, ItemDone, ItemFailed, Text
 from tunix_rt.evaluator.prediction_stream import PredictionStreams
 from tunix_rt.evaluator.scorer import Scorer
 from tunix_rt.evaluator.settings import Settings, named_endpoints
-from tunix_rt.evaluator.shares import share_score
 from tunix_rt.evaluator.subjects import DatasetStore, engine_model, require_examples, require_split
 from tunix_rt.jobs.evaluation_spec import complete_decoding
 from tunix_rt.jobs.models import resolve_subject
@@ -38,6 +37,7 @@ from tunix_rt.rpc.errors import InvalidArgument
 from tunix_rt.rpc.names import EVALUATION, require
 from tunix_rt.rpc.server import Server
 from tunix_rt.rpc.streams import read_on
+from tunix_rt.scoring.shares import share_score
 from tunix_rt.traces.text import DEFAULT_FORMAT, prompt_messages
 from tunix_rt.v1 import evaluator_service_pb2 as pb
 from tunix_rt.v1 import job_service_pb2 as job_pb

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any
@@ -203,7 +204,8 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
     async def GetLeaderboard(self, request: pb.GetLeaderboardRequest, _context: Context) -> pb.Leaderboard:
         """Ranks the evaluations on a dataset."""
         async with self._database.transaction() as tx:
-            return await leaderboard.get(tx, request)
+            dataset, boards = await leaderboard.read(tx, request)
+        return await asyncio.to_thread(leaderboard.build, dataset, boards)
 
     async def UploadBlob(
         self, requests: AsyncIterator[pb.UploadBlobRequest], _context: Context
