@@ -22,9 +22,7 @@ async def dataset_of(registry, metas):
     for trace, meta in zip(traces, metas, strict=True):
         trace.meta.update(meta)
     await registry.append(made.name, traces)
-    return (
-        await registry.registry.SealDataset(registry_service_pb2.SealDatasetRequest(name=made.name))
-    ).name
+    return (await registry.registry.SealDataset(registry_service_pb2.SealDatasetRequest(name=made.name))).name
 
 
 async def evaluate(registry, subject, dataset, scores, *, spec=None, **result):

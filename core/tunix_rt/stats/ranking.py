@@ -82,8 +82,7 @@ def _units(
     own = codes[both]
     if (own < 0).any() or np.unique(own).size < MIN_CLUSTERS:
         return differences[both]
-    sums: NDArray[np.float64] = np.bincount(own, weights=differences[both])
-    return sums
+    return np.bincount(own, weights=differences[both]).astype(np.float64)
 
 
 def _p_value(units: NDArray[np.float64], *, seed: int) -> float | None:

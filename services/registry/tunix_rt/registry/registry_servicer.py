@@ -21,8 +21,10 @@ from tunix_rt.registry import (
     run_changes,
     runs,
     scores,
+    stored_evaluation,
     stored_files,
     tasks,
+    verification,
 )
 from tunix_rt.registry.database import Database
 from tunix_rt.registry.lifecycle import State
@@ -55,6 +57,7 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         self._blobs = blobs
         self._wakeups = wakeups
         self._clock = clock
+        self._verifying = asyncio.Lock()
 
     async def CreateDataset(self, request: pb.CreateDatasetRequest, _context: Context) -> dataset_pb2.Dataset:
         """Creates an open dataset without traces."""
@@ -200,6 +203,15 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         """Lists the item scores of an evaluation."""
         async with self._database.transaction() as tx:
             return await scores.list_items(tx, request)
+
+    async def VerifyEvaluation(
+        self, request: pb.VerifyEvaluationRequest, _context: Context
+    ) -> pb.VerifyEvaluationResponse:
+        """Scores the stored items again; one evaluation at a time, since it takes a core."""
+        async with self._verifying:
+            async with self._database.transaction() as tx:
+                stored = await stored_evaluation.read(tx, request.name)
+            return await asyncio.to_thread(verification.verify, stored)
 
     async def GetLeaderboard(self, request: pb.GetLeaderboardRequest, _context: Context) -> pb.Leaderboard:
         """Ranks the evaluations on a dataset."""
