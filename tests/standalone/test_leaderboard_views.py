@@ -44,11 +44,7 @@ TIED = (
 
 def test_ties_are_shown_as_ties_with_their_p_value() -> None:
     text = rendered(leaderboard_view(board(*TIED)))
-    assert [cells(text, name)[0] for name in ("runs/best", "runs/near", "predictors/far")] == [
-        "1=",
-        "1=",
-        "3",
-    ]
+    assert [cells(text, each.subject)[0] for each in TIED] == ["1=", "1=", "3"]
     assert [cells(text, name)[4] for name in ("runs/best", "runs/near")] == ["", "0.062"]
     assert "the paired test does not separate it from the first of its rank" in text
 

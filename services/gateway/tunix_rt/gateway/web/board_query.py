@@ -7,7 +7,8 @@ from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 
-from tunix_rt.rpc.errors import InvalidArgument
+from tunix_rt.rpc import names
+from tunix_rt.rpc.errors import InvalidArgument, Violation
 from tunix_rt.v1 import registry_service_pb2
 
 _TEXTS = ("dataset", "task", "split", "section", "category")
@@ -18,8 +19,16 @@ def board_request(query: QueryParams) -> registry_service_pb2.GetLeaderboardRequ
     """The request of an address; empty parameters are left out.
 
     `model` and `label` (`key` or `key=value`) may be repeated, `since` is a day or a time in UTC, and
-    `best=model` leaves one entry a model. Raises InvalidArgument for a time that is none.
+    `best=model` leaves one entry a model. Raises InvalidArgument for a name or a time that is none.
     """
+    bad = [
+        names.check(query[name], pattern, name)
+        for name, pattern in (("dataset", names.DATASET), ("task", names.TASK_VERSION))
+        if query.get(name)
+    ]
+    moment, fault = _moment(query.get("since", ""))
+    if violations := [each for each in (*bad, fault) if each]:
+        raise InvalidArgument(violations)
     request = registry_service_pb2.GetLeaderboardRequest(
         **{name: query.get(name, "") for name in _TEXTS},
         models=[model for model in query.getlist("model") if model],
@@ -28,8 +37,8 @@ def board_request(query: QueryParams) -> registry_service_pb2.GetLeaderboardRequ
     for label in filter(None, query.getlist("label")):
         key, _, value = label.partition("=")
         request.labels[key] = value
-    if since := query.get("since", ""):
-        request.ended_from.FromDatetime(_moment(since))
+    if moment:
+        request.ended_from.FromDatetime(moment)
     return request
 
 
@@ -44,9 +53,12 @@ def is_filtered(query: QueryParams) -> bool:
     return any(query.get(name) for name in FILTERS)
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: str) -> tuple[datetime | None, Violation | None]:
+    """The time that a text means, if it is not empty, or what is wrong with it."""
+    if not text:
+        return None, None
     try:
         moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        raise InvalidArgument.of("since", f"is `{text[:80]}`; give a day such as 2026-01-31.") from error
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC), None
+    except (ValueError, OverflowError):
+        return None, Violation("since", f"is `{text[:80]}`; give a day such as 2026-01-31.")
