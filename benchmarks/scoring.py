@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tunix_rt.answers.score import score_output
-from tunix_rt.evaluator.scorer import Scorer
+from tunix_rt.scoring.scorer import Scorer
 
 PREDICTIONS = 10_000
 ROUNDS = 5

@@ -54,6 +54,7 @@ class LiteralRegistry(RegistryServiceServicer):
         self.lines = [f"step {step} loss {loss(step, 0.0):.4f}" for step in range(1, 4)]
         self.live_steps = 3
         self.changed = asyncio.Condition()
+        self.board_requests = []
 
     async def end_live_run(self) -> None:
         async with self.changed:
@@ -120,14 +121,19 @@ class LiteralRegistry(RegistryServiceServicer):
         return pb2.ListItemScoresResponse(item_scores=item_scores(request.evaluation))
 
     async def GetLeaderboard(self, request, context):
+        self.board_requests.append(request)
         dataset = "datasets/arithmetic" if request.task == TASK else request.dataset
         own = [e for e in self.evaluations.values() if e.spec.dataset == dataset]
         own.sort(key=lambda e: -e.result.score.mean)
         entries = [
             pb2.Leaderboard.Entry(
-                rank=place, subject=e.spec.subject, evaluation=e.name, score=e.result.score,
+                rank=1 if "lora-arithmetic" in e.name else place,
+                subject=e.spec.subject, evaluation=e.name, score=e.result.score,
                 extracted_rate=e.result.extracted_rate, evaluation_count=1,
                 contaminated_count=2 if "lora" in e.name else 0,
+                override_reason="2 of 80 items contaminated" if "lora" in e.name else "",
+                tie_p_value=0.125 if "lora-arithmetic" in e.name else None,
+                model=BASE if e.spec.subject.startswith("runs/") else "",
                 likelihood=e.result.likelihood if e.result.HasField("likelihood") else None,
             )
             for place, e in enumerate(own, 1)

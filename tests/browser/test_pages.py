@@ -61,7 +61,7 @@ async def locked_site():
 @pytest.mark.parametrize(
     ("path", "texts"),
     [
-        ("/", ["broken", "failed", "arithmetic", "76.2 %", "2 contaminated", "Leaderboards"]),
+        ("/", ["broken", "failed", "arithmetic", "76.2 %", "2 of 80 items contaminated", "Leaderboards"]),
         ("/runs/broken", ["The loss was not finite at step 12.", "optimizer.learning_rate", "0.0002"]),
         ("/runs/full", ["step 1 loss", "134,515,008", "full-golden-v2"]),
         (COMPARE, ["full is better than smollm2-135m-instruct v1 by 68.8 points.", "57 gained, 2 lost"]),

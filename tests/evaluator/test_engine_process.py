@@ -42,7 +42,7 @@ def test_the_engine_dies_with_a_killed_server() -> None:
 
 NOISY = """
 import os
-from tunix_rt.evaluator.standard_streams import take_standard_streams
+from tunix_rt.jobs.standard_streams import take_standard_streams
 source, target = take_standard_streams()
 print("noise")
 os.write(1, b"noise")

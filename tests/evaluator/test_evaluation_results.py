@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tunix_rt.evaluator.formula_process import Limits
 from tunix_rt.evaluator.messages import ItemDone
 from tunix_rt.evaluator.recorder import batch_size
-from tunix_rt.evaluator.results import failed_item, predictions_jsonl, scored_item
-from tunix_rt.evaluator.scorer import Scorer
-from tunix_rt.evaluator.summary import MAX_PARTS, share_score, summarise
+from tunix_rt.evaluator.results import scored_item
+from tunix_rt.scoring.formula_process import Limits
+from tunix_rt.scoring.items import failed_item, predictions_jsonl
+from tunix_rt.scoring.scorer import Scorer
+from tunix_rt.scoring.summary import MAX_PARTS, share_score, summarise
 from tunix_rt.traces.trace import Trace
 from tunix_rt.v1.evaluation_pb2 import EvaluationResult, EvaluationSpec, ItemScore, NamedScore
 

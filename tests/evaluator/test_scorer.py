@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tunix_rt.evaluator.formula_process import Limits
-from tunix_rt.evaluator.scorer import Scorer
 from tunix_rt.judges.corruption import corrupted
 from tunix_rt.rpc.errors import Reason, Unavailable
+from tunix_rt.scoring.formula_process import Limits
+from tunix_rt.scoring.scorer import Scorer
 from tunix_rt.traces.trace import Trace
 
 LONG = "+".join(rf"\sin({n}x)" for n in range(1, 75))  # takes a tenth of a second

@@ -1,55 +1,12 @@
-"""The ranking, and the boards of a real registry."""
+"""The boards of a real registry."""
 
 from __future__ import annotations
 
 import pytest
 
 from tunix_rt.jobs.evaluation_spec import complete_evaluation
-from tunix_rt.registry.leaderboard import Candidate, rank
 from tunix_rt.registry.specs import board_key
 from tunix_rt.v1 import evaluation_pb2, job_service_pb2, registry_service_pb2
-
-
-def candidate(name, mean, half=0.01, identity=""):
-    return Candidate(name, f"runs/{name}", identity or name, mean, mean - half, mean + half)
-
-
-def ranks(*candidates):
-    return [(each.best.evaluation, each.rank) for each in rank(candidates)]
-
-
-def test_separate_intervals_rank_one_by_one():
-    assert ranks(candidate("a", 0.5), candidate("b", 0.9), candidate("c", 0.7)) == [
-        ("b", 1),
-        ("c", 2),
-        ("a", 3),
-    ]
-
-
-def test_entries_that_overlap_the_first_of_a_rank_share_it():
-    first, near, far = candidate("a", 0.9, 0.05), candidate("b", 0.82, 0.05), candidate("c", 0.76, 0.05)
-    # c overlaps b, but not a, with which the rank began; the next rank counts the entries before it.
-    assert ranks(first, near, far) == [("a", 1), ("b", 1), ("c", 3)]
-
-
-def test_touching_intervals_overlap():
-    first = Candidate("a", "runs/a", "a", 0.75, 0.5, 1.0)
-    second = Candidate("b", "runs/b", "b", 0.25, 0.0, 0.5)
-    assert ranks(first, second) == [("a", 1), ("b", 1)]
-
-
-def test_each_subject_stands_once_with_its_best_evaluation():
-    entries = rank([candidate("a", 0.5, identity="x"), candidate("b", 0.6, identity="x")])
-    assert [(each.best.evaluation, each.count) for each in entries] == [("b", 2)]
-
-
-def test_of_equal_evaluations_the_first_given_stands():
-    entries = rank([candidate("a", 0.5, identity="x"), candidate("b", 0.5, identity="x")])
-    assert entries[0].best.evaluation == "a"
-
-
-def test_no_evaluations_rank_to_nothing():
-    assert rank([]) == []
 
 
 async def evaluate(registry, subject, dataset, correct, total=200, **spec):

@@ -129,6 +129,8 @@ def test_the_loop_from_a_spec_to_a_comparison(
     details = command("evaluations", "show", listed[0]["name"], "--items", "2", "--json").json
     assert details["evaluation"] == listed[0]
     assert [item.get("position", "0") for item in details["items"]] == ["0", "1"]
+    checked = command("evaluations", "verify", listed[0]["name"], "--json").json
+    assert checked == {"verified": True, "item_count": str(size), "scorer": "exact-answer@2"}
     board = command("leaderboard", "golden")
     assert "runs/four" in board.out
     assert model in board.out
@@ -271,8 +273,13 @@ def test_choices_and_perplexity_need_no_decoding(command: Callable, model: str) 
     assert "by characters" in chosen.out
     measured = command("evaluate", model, "--dataset", made["name"], "--method", "perplexity", "--json").json
     assert measured["result"]["outcomes"] == {"scored": "240"}
+    assert f"{measured['name']} is verified" in command("evaluations", "verify", measured["name"]).out
     board = command("leaderboard", "choices").out
     assert "Perplexity" in board
+    (by_section, *_) = command("leaderboard", "choices", "--section", "units", "--json").json["boards"]
+    assert int(by_section["entries"][0]["score"]["count"]) < 240
+    refused = command("leaderboard", "choices", "--section", "none", "--json")
+    assert [each["field"] for each in refused.error["violations"]] == ["section"]
     refused = command(
         *("evaluate", model, "--dataset", "choices", "--method", "perplexity", "--max-tokens", "8", "--json")
     )

@@ -7,8 +7,9 @@ import math
 import pytest
 from rich.console import Console, RenderableType
 
-from tunix_rt.standalone.comparison_views import comparison_view, flip_label, leaderboard_view, short_text
+from tunix_rt.standalone.comparison_views import comparison_view, flip_label, short_text
 from tunix_rt.standalone.follow import RunView
+from tunix_rt.standalone.leaderboard_views import leaderboard_view
 from tunix_rt.standalone.run_display import draw_run, summary_line
 from tunix_rt.standalone.views import duration_text, number_text, probability_text, score_text, size_text
 from tunix_rt.v1 import evaluation_pb2, gateway_service_pb2, job_pb2, registry_service_pb2, run_pb2

@@ -28,7 +28,7 @@ CHILDREN = (
     "tunix_rt.trainer.specfile",
     "tunix_rt.evaluator.engine",
     "tunix_rt.evaluator.scheduler",
-    "tunix_rt.evaluator.formula_worker",
+    "tunix_rt.scoring.formula_worker",
 )
 PURE = ("tunix_rt.traces", "tunix_rt.answers", "tunix_rt.stats", "tunix_rt.judges")
 PURE_FORBIDDEN = {"grpc", "psycopg", "minio", "time", "datetime", "os", "random", "secrets", "uuid", "jax"}
@@ -161,8 +161,9 @@ def test_only_the_formula_worker_computes_values_of_formulas() -> None:
     users = {
         m for m in MODULES if not inside(m, "tunix_rt.answers") and "tunix_rt.answers.same_formula" in ours(m)
     }
-    assert users == {"tunix_rt.evaluator.formula_worker"}
-    assert "mpmath" not in reachable("tunix_rt.evaluator.server")
+    assert users == {"tunix_rt.scoring.formula_worker"}
+    for server in ("tunix_rt.evaluator.server", "tunix_rt.registry.server"):
+        assert "mpmath" not in reachable(server)
 
 
 @pytest.mark.parametrize("package", sorted(ONLY_HERE))

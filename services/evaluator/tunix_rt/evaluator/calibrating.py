@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from tunix_rt.evaluator.judged import verdict_of
-from tunix_rt.evaluator.shares import share_score
 from tunix_rt.judges.calibration import RIGHT, WRONG, Figures, Judging, figures, judgings, refusal
 from tunix_rt.judges.corruption import Rules
 from tunix_rt.judges.requests import JUDGINGS
 from tunix_rt.judges.verdicts import Verdict
 from tunix_rt.rpc.errors import FailedPrecondition, Reason
+from tunix_rt.scoring.judged import verdict_of
+from tunix_rt.scoring.shares import share_score
 from tunix_rt.traces.trace import Trace
 from tunix_rt.v1.evaluation_pb2 import (
     EvaluationResult,

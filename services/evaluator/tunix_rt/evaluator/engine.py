@@ -37,7 +37,7 @@ from tunix_rt.evaluator.messages import (
 )
 from tunix_rt.evaluator.models import Residents
 from tunix_rt.evaluator.output_cache import OutputCache
-from tunix_rt.evaluator.standard_streams import take_standard_streams
+from tunix_rt.jobs.standard_streams import take_standard_streams
 from tunix_rt.lm.compile_cache import use_compile_cache
 from tunix_rt.lm.errors import ModelError
 

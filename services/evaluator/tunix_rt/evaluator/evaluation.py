@@ -16,10 +16,7 @@ from tunix_rt.evaluator.evaluation_task import Scores, Task
 from tunix_rt.evaluator.generation import generate_items
 from tunix_rt.evaluator.imported import imported_subject, score_imported
 from tunix_rt.evaluator.judge_jobs import JudgeJobs
-from tunix_rt.evaluator.judged import add_judged
 from tunix_rt.evaluator.recorder import Recorder
-from tunix_rt.evaluator.results import predictions_jsonl
-from tunix_rt.evaluator.scorer import Scorer
 from tunix_rt.evaluator.spec import complete_spec
 from tunix_rt.evaluator.subjects import (
     DatasetStore,
@@ -31,7 +28,6 @@ from tunix_rt.evaluator.subjects import (
     require_split,
     stored_scores,
 )
-from tunix_rt.evaluator.summary import summarise
 from tunix_rt.evaluator.text_evaluation import score_items
 from tunix_rt.jobs.evaluation_spec import (
     DEFAULT_EXAMPLE_SPLIT,
@@ -46,6 +42,10 @@ from tunix_rt.jobs.remote import CALL_SECONDS, answer, in_store, persist
 from tunix_rt.jobs.worker import ClaimedJob
 from tunix_rt.rpc.errors import FailedPrecondition, Reason
 from tunix_rt.rpc.telemetry import get_logger
+from tunix_rt.scoring.items import predictions_jsonl
+from tunix_rt.scoring.judged import add_judged
+from tunix_rt.scoring.scorer import Scorer
+from tunix_rt.scoring.summary import summarise
 from tunix_rt.traces.few_shot import ExamplePool
 from tunix_rt.traces.trace import Trace
 from tunix_rt.v1 import job_service_pb2 as pb

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from tunix_rt.evaluator.judged import unscored
 from tunix_rt.evaluator.messages import Item, ItemDone, ItemFailed
 from tunix_rt.evaluator.recorder import Recorder
-from tunix_rt.evaluator.results import failed_item, scored_item
-from tunix_rt.evaluator.scorer import Scorer
+from tunix_rt.evaluator.results import scored_item
 from tunix_rt.jobs.evaluation_spec import PERPLEXITY
 from tunix_rt.jobs.judge_spec import is_judged_by
 from tunix_rt.rpc.telemetry import get_logger
+from tunix_rt.scoring.items import failed_item
+from tunix_rt.scoring.judged import unscored
+from tunix_rt.scoring.scorer import Scorer
 from tunix_rt.traces.few_shot import ExamplePool, few_shot_messages
 from tunix_rt.traces.trace import Trace
 from tunix_rt.v1.evaluation_pb2 import EvaluationSpec, ItemScore

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tunix_rt.evaluator.calibrating import calibration_result, impossible_items, judging_item, judgings_of
-from tunix_rt.evaluator.judged import awaits_verdict, output_case, with_verdict
 from tunix_rt.evaluator.judging import Judges, OpenJudge
 from tunix_rt.evaluator.recorder import Recorder
-from tunix_rt.evaluator.scorer import Scorer
 from tunix_rt.evaluator.subjects import DatasetStore, require_split, stored_scores
 from tunix_rt.jobs.judge_spec import is_judged_by
 from tunix_rt.jobs.models import Subject
@@ -21,6 +19,8 @@ from tunix_rt.jobs.worker import ClaimedJob
 from tunix_rt.judges.calibration import Judging
 from tunix_rt.rpc.errors import InvalidArgument
 from tunix_rt.rpc.telemetry import get_logger
+from tunix_rt.scoring.judged import awaits_verdict, output_case, with_verdict
+from tunix_rt.scoring.scorer import Scorer
 from tunix_rt.traces.trace import Trace
 from tunix_rt.v1.evaluation_pb2 import EvaluationResult, EvaluationSpec, ItemScore, JudgeCalibration
 

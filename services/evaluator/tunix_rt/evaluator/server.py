@@ -16,7 +16,7 @@ import grpc
 from tunix_rt.answers.score import ItemOutcome
 from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.blobs.open import open_blobs
-from tunix_rt.evaluator import results, spec
+from tunix_rt.evaluator import spec
 from tunix_rt.evaluator.endpoints import ChatClient
 from tunix_rt.evaluator.engine_client import EngineClient
 from tunix_rt.evaluator.evaluation import Evaluator
@@ -24,9 +24,7 @@ from tunix_rt.evaluator.judge_jobs import JudgeJobs, refuse_own_judge
 from tunix_rt.evaluator.judging import Judges
 from tunix_rt.evaluator.messages import Item, ItemDone, ItemFailed, Text
 from tunix_rt.evaluator.prediction_stream import PredictionStreams
-from tunix_rt.evaluator.scorer import Scorer
 from tunix_rt.evaluator.settings import Settings, named_endpoints
-from tunix_rt.evaluator.shares import share_score
 from tunix_rt.evaluator.subjects import DatasetStore, engine_model, require_examples, require_split
 from tunix_rt.jobs.evaluation_spec import complete_decoding
 from tunix_rt.jobs.models import fixed_name, resolve_subject
@@ -38,6 +36,9 @@ from tunix_rt.rpc.errors import InvalidArgument
 from tunix_rt.rpc.names import EVALUATION, require
 from tunix_rt.rpc.server import Server
 from tunix_rt.rpc.streams import read_on
+from tunix_rt.scoring.items import outcome_value
+from tunix_rt.scoring.scorer import Scorer
+from tunix_rt.scoring.shares import share_score
 from tunix_rt.traces.text import DEFAULT_FORMAT, prompt_messages
 from tunix_rt.v1 import evaluator_service_pb2 as pb
 from tunix_rt.v1 import job_service_pb2 as job_pb
@@ -298,7 +299,7 @@ def _score_answers(request: pb.ScoreAnswersRequest, scorer: Scorer) -> pb.ScoreA
         found = outcome.extracted is not None
         scored.append(
             pb.ScoredAnswer(
-                outcome=results.outcome_value(outcome),
+                outcome=outcome_value(outcome),
                 score=outcome.score,
                 strict_score=outcome.strict_score,
                 extracted_answer=outcome.extracted or "",

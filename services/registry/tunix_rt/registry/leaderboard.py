@@ -3,159 +3,133 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tunix_rt.jobs.judge_spec import is_calibration, is_judged_by
-from tunix_rt.registry import datasets, tasks
+from tunix_rt.jobs.judge_spec import is_calibration
+from tunix_rt.registry import board_filter, board_items, datasets, tasks
+from tunix_rt.registry.board import BoardRows, Candidate, best_of, make_board
 from tunix_rt.registry.database import Row, Transaction
 from tunix_rt.registry.lifecycle import State
-from tunix_rt.registry.specs import shared_spec
-from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import InvalidArgument, Violation
-from tunix_rt.v1 import evaluation_pb2, registry_service_pb2
+from tunix_rt.v1 import dataset_pb2, evaluation_pb2, registry_service_pb2
+
+_COLUMNS = (
+    "e.name, e.subject, e.dataset_sha256, e.board, e.weights_digest, e.result, j.spec,"
+    " CASE WHEN v.name IS NULL OR o.weights_digest = v.digest THEN o.name END AS same_run,"
+    " coalesce(v.name, (SELECT m.name FROM model_versions m WHERE m.run <> '' AND m.run = o.name"
+    " AND m.digest = o.weights_digest ORDER BY m.create_time, m.name LIMIT 1), o.model, '') AS model"
+)
+_TABLES = (
+    "evaluations e JOIN jobs j USING (name) LEFT JOIN model_versions v ON v.name = e.subject"
+    " LEFT JOIN runs o ON o.name = coalesce(v.run, e.subject)"
+)
+_SHOWN_PARTS = 20
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A succeeded evaluation. `identity` is the same for a run and for the model version made from it."""
+class _Chosen:
+    """The split that is asked for, empty for all, and the items that are ranked by, None for all."""
 
-    evaluation: str
-    subject: str
-    identity: str
-    mean: float
-    low: float
-    high: float
+    split: str
+    items: Sequence[str] | None
+    parts: Mapping[str, board_items.ItemParts]
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """The best evaluation of a subject, with its rank and the number of the subject's evaluations."""
-
-    rank: int
-    best: Candidate
-    count: int
-
-
-def rank(candidates: Iterable[Candidate]) -> list[Ranked]:
-    """The best candidate of each identity, best first; of equal ones the first given.
-
-    A rank begins with an entry, and those after it whose interval overlaps the interval of that entry
-    share it; the next rank counts the entries before it (1, 1, 3).
-    """
-    of_identity: dict[str, list[Candidate]] = defaultdict(list)
-    for candidate in candidates:
-        of_identity[candidate.identity].append(candidate)
-    best = [(max(group, key=lambda each: each.mean), len(group)) for group in of_identity.values()]
-    best.sort(key=lambda pair: -pair[0].mean)
-    ranked: list[Ranked] = []
-    first: Ranked | None = None
-    for position, (candidate, count) in enumerate(best, start=1):
-        if first and candidate.high >= first.best.low and candidate.low <= first.best.high:
-            ranked.append(Ranked(first.rank, candidate, count))
-        else:
-            first = Ranked(position, candidate, count)
-            ranked.append(first)
-    return ranked
-
-
-async def get(
+async def read(
     tx: Transaction, request: registry_service_pb2.GetLeaderboardRequest
-) -> registry_service_pb2.Leaderboard:
-    """The boards of a dataset, or those of a task, the one with the most entries first."""
+) -> tuple[str, list[BoardRows]]:
+    """The dataset that is asked for, and what its boards are made of. Raises NotFound, InvalidArgument."""
+    board_filter.check(request)
     if request.task:
-        dataset, where = await _dataset_of_task(tx, request), "e.board = ANY(%(boards)s::text[])"
+        spec = (await tasks.get(tx, request.task, "task")).spec
+        dataset, split, where = spec.dataset, spec.split, "e.board = ANY(%(boards)s::text[])"
         boards = await tasks.boards(tx, request.task, "task")
     else:
-        dataset, where, boards = await _checked_dataset(tx, request), "j.dataset = %(dataset)s", []
+        dataset, split, where, boards = request.dataset, request.split, "j.dataset = %(dataset)s", []
+    found = await datasets.get(tx, dataset)
+    chosen = await _choose(tx, request, found, split)
+    condition = board_filter.conditions(request)
     rows = await tx.all(
-        "SELECT e.name, e.subject, e.dataset_sha256, e.board, e.weights_digest, e.result, j.spec,"
-        " coalesce(r.name, e.subject) AS identity FROM evaluations e JOIN jobs j USING (name)"
-        " LEFT JOIN model_versions v ON v.name = e.subject"
-        " LEFT JOIN runs r ON r.name = v.run AND r.weights_digest = v.digest"
-        f" WHERE j.kind = 'evaluation' AND {where} AND j.state = %(state)s"
-        " ORDER BY j.create_time, e.name",
+        f"SELECT {_COLUMNS} FROM {_TABLES} WHERE j.kind = 'evaluation' AND {where} AND j.state = %(state)s"
+        f"{condition.sql} ORDER BY j.create_time, e.name",
         dataset=dataset,
         boards=boards,
         state=int(State.SUCCEEDED),
+        **condition.parameters,
     )
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        if not is_calibration(evaluation_pb2.EvaluationSpec.FromString(row["spec"])):
-            groups[row["board"]].append(row)
+    groups = _groups(rows, split)
     named = await tasks.names_of(tx, groups)
-    made = [_board(group, named.get(key, ())) for key, group in groups.items()]
-    made = [board for board in made if not request.split or board.split == request.split]
+    counts = {each.name: each.trace_count for each in found.splits}
+    made = []
+    for key, candidates in groups.items():
+        kept = candidates if chosen.items is not None else best_of(candidates, request.best_of_model)
+        evaluations = [candidate.evaluation for candidate in kept]
+        made.append(
+            BoardRows(
+                candidates,
+                await board_items.read_items(tx, evaluations, chosen.items),
+                chosen.parts,
+                by_part=chosen.items is not None,
+                best_of_model=request.best_of_model,
+                tasks=named.get(key, ()),
+                split_size=counts.get(candidates[0].spec.split, 0),
+            )
+        )
+    return dataset, made
+
+
+def build(dataset: str, boards: Sequence[BoardRows]) -> registry_service_pb2.Leaderboard:
+    """The boards that have entries, the one with the most first."""
+    made = [board for rows in boards if (board := make_board(rows)).entries]
     made.sort(key=lambda board: -len(board.entries))
     return registry_service_pb2.Leaderboard(dataset=dataset, boards=made)
 
 
-async def _dataset_of_task(tx: Transaction, request: registry_service_pb2.GetLeaderboardRequest) -> str:
-    """The dataset. Raises NotFound, InvalidArgument for a dataset or split beside the task."""
-    spec = (await tasks.get(tx, request.task, "task")).spec
-    text = f"is set beside `task`, which says it already: `{request.task}`. Leave it out."
-    bad = [Violation(field, text) for field in ("dataset", "split") if getattr(request, field)]
+async def _choose(
+    tx: Transaction,
+    request: registry_service_pb2.GetLeaderboardRequest,
+    dataset: dataset_pb2.Dataset,
+    split: str,
+) -> _Chosen:
+    """Looks split, section and category up. Raises InvalidArgument for each that the dataset lacks."""
+    known = [each.name for each in dataset.splits]
+    wanted = board_filter.parts_of(request)
+    bad = []
+    if request.split and request.split not in known:
+        text = f"is `{request.split[:80]}`; `{dataset.name}` has {', '.join(known)}."
+        bad.append(Violation("split", text))
+    parts = await board_items.read_parts(tx, dataset.name, "" if bad else split, board_filter.PART_KEYS)
+    for key, value in wanted.items():
+        values = dict.fromkeys(filter(None, (each.names[key] for each in parts.values())))
+        if value not in values:
+            shown = ", ".join(list(values)[:_SHOWN_PARTS]) or "none"
+            bad.append(Violation(key, f"is `{value}`; the items of `{dataset.name}` have {shown}."))
     if bad:
         raise InvalidArgument(bad)
-    return spec.dataset
-
-
-async def _checked_dataset(tx: Transaction, request: registry_service_pb2.GetLeaderboardRequest) -> str:
-    """The dataset. Raises NotFound, InvalidArgument for a split that it does not have."""
-    name = names.require(request.dataset, names.DATASET, "dataset")
-    dataset = await datasets.get(tx, name)
-    known = [split.name for split in dataset.splits]
-    if request.split and request.split not in known:
-        text = f"is `{request.split[:80]}`; `{name}` has {', '.join(known)}."
-        raise InvalidArgument.of("split", text)
-    return name
-
-
-def _board(rows: Sequence[Row], named: Iterable[str]) -> registry_service_pb2.Leaderboard.Board:
-    results = {row["name"]: evaluation_pb2.EvaluationResult.FromString(row["result"]) for row in rows}
-    digests = {row["name"]: row["weights_digest"] for row in rows}
-    spec = shared_spec(evaluation_pb2.EvaluationSpec.FromString(rows[0]["spec"]))
-    board = registry_service_pb2.Leaderboard.Board(
-        split=spec.split, spec=spec, dataset_sha256=rows[0]["dataset_sha256"], tasks=named
-    )
-    candidates = [
-        Candidate(
-            evaluation=row["name"],
-            subject=row["subject"],
-            identity=row["identity"],
-            mean=results[row["name"]].score.mean,
-            low=results[row["name"]].score.low,
-            high=results[row["name"]].score.high,
-        )
-        for row in rows
+    items = [
+        item for item, each in parts.items() if all(each.names[key] == value for key, value in wanted.items())
     ]
-    board.unranked_reason = _unranked_reason(spec, results.values())
-    for ranked in rank(candidates):
-        result = results[ranked.best.evaluation]
-        entry = board.entries.add(
-            rank=0 if board.unranked_reason else ranked.rank,
-            subject=ranked.best.subject,
-            evaluation=ranked.best.evaluation,
-            score=result.score,
-            extracted_rate=result.extracted_rate,
-            contaminated_count=result.contaminated_count,
-            weights_digest=digests[ranked.best.evaluation],
-            evaluation_count=ranked.count,
+    return _Chosen(split, items if wanted else None, parts)
+
+
+def _groups(rows: Iterable[Row], split: str) -> dict[str, list[Candidate]]:
+    """The evaluations of each board, oldest first; those of a judge itself stand on none."""
+    groups: dict[str, list[Candidate]] = defaultdict(list)
+    for row in rows:
+        spec = evaluation_pb2.EvaluationSpec.FromString(row["spec"])
+        if is_calibration(spec) or split not in ("", spec.split):
+            continue
+        groups[row["board"]].append(
+            Candidate(
+                evaluation=row["name"],
+                subject=row["subject"],
+                identity=row["same_run"] or row["subject"],
+                model=row["model"],
+                weights_digest=row["weights_digest"],
+                dataset_sha256=row["dataset_sha256"],
+                spec=spec,
+                result=evaluation_pb2.EvaluationResult.FromString(row["result"]),
+            )
         )
-        if result.HasField("likelihood"):
-            entry.likelihood.CopyFrom(result.likelihood)
-    return board
-
-
-def _unranked_reason(
-    spec: evaluation_pb2.EvaluationSpec, results: Iterable[evaluation_pb2.EvaluationResult]
-) -> str:
-    """Why entries that a judge has scored are not ranked; empty if they are, or if no judge scores."""
-    if not is_judged_by(spec):
-        return ""
-    reasons = (
-        result.judged.reason or "The judge's verdicts are missing."
-        for result in results
-        if not result.judged.may_rank
-    )
-    return next(reasons, "")
+    return groups

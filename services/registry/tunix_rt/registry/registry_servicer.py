@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any
@@ -19,8 +20,10 @@ from tunix_rt.registry import (
     run_changes,
     runs,
     scores,
+    stored_evaluation,
     stored_files,
     tasks,
+    verification,
 )
 from tunix_rt.registry.database import Database
 from tunix_rt.registry.lifecycle import State
@@ -60,6 +63,7 @@ class RegistryServicer(ModelMethods, registry_service_pb2_grpc.RegistryServiceSe
         self._wakeups = wakeups
         self._clock = clock
         self._ingested = ingested
+        self._verifying = asyncio.Lock()
 
     async def CreateDataset(self, request: pb.CreateDatasetRequest, _context: Context) -> dataset_pb2.Dataset:
         """Creates an open dataset without traces."""
@@ -209,10 +213,20 @@ class RegistryServicer(ModelMethods, registry_service_pb2_grpc.RegistryServiceSe
         async with self._database.transaction() as tx:
             return await scores.list_items(tx, request)
 
+    async def VerifyEvaluation(
+        self, request: pb.VerifyEvaluationRequest, _context: Context
+    ) -> pb.VerifyEvaluationResponse:
+        """Scores the stored items again; one evaluation at a time, since it takes a core."""
+        async with self._verifying:
+            async with self._database.transaction() as tx:
+                stored = await stored_evaluation.read(tx, request.name)
+            return await asyncio.to_thread(verification.verify, stored)
+
     async def GetLeaderboard(self, request: pb.GetLeaderboardRequest, _context: Context) -> pb.Leaderboard:
         """Ranks the evaluations on a dataset."""
         async with self._database.transaction() as tx:
-            return await leaderboard.get(tx, request)
+            dataset, boards = await leaderboard.read(tx, request)
+        return await asyncio.to_thread(leaderboard.build, dataset, boards)
 
     async def UploadBlob(
         self, requests: AsyncIterator[pb.UploadBlobRequest], _context: Context

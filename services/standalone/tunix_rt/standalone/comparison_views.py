@@ -1,4 +1,4 @@
-"""Leaderboards and comparisons in the terminal."""
+"""Comparisons in the terminal."""
 
 from __future__ import annotations
 
@@ -11,32 +11,15 @@ from rich.text import Text
 from tunix_rt.gateway.pairs import deciding_p_value
 from tunix_rt.gateway.seed_sentence import group_sentence, pair_sentence
 from tunix_rt.gateway.sentence import applied_test, shown_interval
-from tunix_rt.gateway.web.text import spec_text
-from tunix_rt.rpc.names import PREDICTOR, matches
-from tunix_rt.standalone.charts import interval_bar, sparkline
+from tunix_rt.standalone.charts import sparkline
 from tunix_rt.standalone.output import new_table
 from tunix_rt.standalone.views import number_text, outcome_text, probability_text, score_text
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import gateway_service_pb2 as gateway_pb
-from tunix_rt.v1 import registry_service_pb2 as registry_pb
 
 _MAX_FLIPS = 10
 _MAX_TEXT = 200
 _MAX_LINES = 6
-
-
-def leaderboard_view(leaderboard: registry_pb.Leaderboard) -> RenderableType:
-    """The boards of a dataset, each with its entries and interval bars."""
-    if not leaderboard.boards:
-        return Text(
-            f"No evaluation on {leaderboard.dataset} has succeeded yet; `tunix-rt evaluate` makes one."
-        )
-    parts: list[RenderableType] = []
-    for board in leaderboard.boards:
-        parts.append(_board(leaderboard.dataset, board))
-        if board.unranked_reason:
-            parts.append(Text(f"Not ranked. {board.unranked_reason}", style="red"))
-    return Group(*parts)
 
 
 def verdict_sentence(pair: gateway_pb.PairedComparison, baseline: str) -> str:
@@ -146,30 +129,6 @@ def _detectable(pair: gateway_pb.PairedComparison) -> str:
     if pair.minimum_detectable_difference >= 1:
         return "so few items reveal none"
     return f"so many items reveal {pair.minimum_detectable_difference * 100:.1f} points or more"
-
-
-def _board(dataset: str, board: registry_pb.Leaderboard.Board) -> Table:
-    title = " · ".join([dataset, *board.tasks, spec_text(board.spec)])
-    score = "Token probability" if board.spec.method == "perplexity" else "Score"
-    by_likelihood = board.spec.method in ("multiple-choice", "perplexity")
-    last = "Perplexity" if by_likelihood else "Answered"
-    columns = ("#", "Subject", f"{score} (95 % interval)", "0 % … 100 %", last, "Contaminated")
-    table = new_table(*columns, title=title)
-    for entry in board.entries:
-        contaminated = Text(str(entry.contaminated_count), style="red" if entry.contaminated_count else "dim")
-        if matches(entry.subject, PREDICTOR):
-            contaminated = Text("not checked", style="dim")
-        table.add_row(
-            str(entry.rank or "–"),
-            entry.subject,
-            score_text(entry.score),
-            Text(interval_bar(entry.score.low, entry.score.mean, entry.score.high), style="cyan"),
-            number_text(entry.likelihood.perplexity)
-            if by_likelihood
-            else f"{entry.extracted_rate * 100:.0f} %",
-            contaminated,
-        )
-    return table
 
 
 def _scored(subject: gateway_pb.ComparedSubject) -> bool:

@@ -1,4 +1,4 @@
-"""`evaluations list` and `evaluations show`; `evaluations import` stands in its own module."""
+"""`evaluations list`, `show` and `verify`; `evaluations import` stands in its own module."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tunix_rt.standalone.connection import CALL_SECONDS, Connection, connect
 from tunix_rt.standalone.evaluation_views import evaluation_table, evaluation_view, items_view
 from tunix_rt.standalone.evaluation_wait import get_evaluation
 from tunix_rt.standalone.import_command import import_predictions
+from tunix_rt.standalone.leaderboard_views import verification_view
 from tunix_rt.standalone.options import GatewayOption, JsonOption, LimitOption
 from tunix_rt.standalone.output import console, message_dict, print_json
 from tunix_rt.standalone.resources import (
@@ -24,9 +25,10 @@ from tunix_rt.standalone.resources import (
 from tunix_rt.v1 import evaluation_pb2 as evaluation_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 
-app = typer.Typer(help="List and show evaluations; import predictions.", no_args_is_help=True)
+app = typer.Typer(help="List, show and verify evaluations; import predictions.", no_args_is_help=True)
 app.command("import")(import_predictions)
 _PAGE = 200
+VERIFY_SECONDS = 600.0  # every output is scored again, and formulas take their time
 
 
 class ItemKind(StrEnum):
@@ -92,6 +94,26 @@ def show(
         console.print(items_view(shown))
     elif items:
         console.print("No item fits.")
+
+
+@app.command()
+def verify(
+    evaluation: Annotated[str, typer.Argument(help="The evaluation.", metavar="EVALUATION")],
+    *,
+    gateway: GatewayOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Score the stored outputs of an evaluation again and compare; exits with 1 unless it is verified."""
+    name = evaluation_name(evaluation)
+    with connect(gateway) as connection:
+        request = registry_pb.VerifyEvaluationRequest(name=name)
+        found = connection.registry.VerifyEvaluation(request, timeout=VERIFY_SECONDS)
+    if json:
+        print_json(found)
+    else:
+        console.print(verification_view(name, found))
+    if not found.verified:
+        raise typer.Exit(1)
 
 
 def is_kind(item: evaluation_pb.ItemScore, kind: ItemKind) -> bool:

@@ -17,6 +17,7 @@ from tunix_rt.gateway.backends import Backends
 from tunix_rt.gateway.system_status import read_system_status
 from tunix_rt.gateway.watch import RunWatch
 from tunix_rt.gateway.web import reads
+from tunix_rt.gateway.web.board_query import board_request
 from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import ApiError, InvalidArgument
 from tunix_rt.v1 import gateway_service_pb2
@@ -57,12 +58,9 @@ class Api:
         return _json(comparison)
 
     async def leaderboard(self, request: Request) -> Response:
-        """`dataset` or `task`."""
-        if task := request.query_params.get("task", ""):
-            names.require(task, names.TASK_VERSION, "task")
-            return _json(await reads.read_leaderboard(self._backends.registry, task=task))
-        dataset = names.require(request.query_params.get("dataset", ""), names.DATASET, "dataset")
-        return _json(await reads.read_leaderboard(self._backends.registry, dataset))
+        """`dataset` or `task`, and the filters of the page."""
+        wanted = board_request(request.query_params)
+        return _json(await reads.read_board(self._backends.registry, wanted))
 
     async def run(self, request: Request) -> Response:
         """One run."""

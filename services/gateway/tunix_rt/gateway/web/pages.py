@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tunix_rt.gateway.backends import Backends
 from tunix_rt.gateway.seed_sentence import pair_sentence
 from tunix_rt.gateway.sentence import evidence_sentence, verdict_sentence
 from tunix_rt.gateway.watch import TERMINAL
-from tunix_rt.gateway.web import evaluation_text, reads, text
+from tunix_rt.gateway.web import board_query, board_text, evaluation_text, reads, text
 from tunix_rt.gateway.web.assets import plotly_path
 from tunix_rt.gateway.web.seed_chart import seed_chart
 from tunix_rt.jobs.parameters import flatten_spec
@@ -40,7 +41,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters.update(text.FILTERS | evaluation_text.FILTERS)
+        self._environment.filters.update(text.FILTERS | evaluation_text.FILTERS | board_text.FILTERS)
         self._environment.globals.update(plotly=plotly_path(), terminal=TERMINAL)
 
     async def runs(self, request: Request) -> Response:
@@ -97,20 +98,28 @@ class Pages:
         )
 
     async def leaderboard(self, request: Request) -> Response:
-        """The boards of one dataset or task, or the datasets to choose from."""
-        dataset, task = (request.query_params.get(key, "") for key in ("dataset", "task"))
+        """The boards of one dataset or task under the address's filters, or the datasets to choose from."""
+        query = request.query_params
+        wanted = board_query.board_request(query)
         datasets = await reads.read_datasets(self._registry)
+        if not wanted.task and not wanted.dataset and datasets:
+            wanted.dataset = datasets[0].name
         board = None
-        if task:
-            names.require(task, names.TASK_VERSION, "task")
-            board = await reads.read_leaderboard(self._registry, task=task)
-            dataset = board.dataset
-        elif dataset:
-            names.require(dataset, names.DATASET, "dataset")
-        chosen = dataset or (datasets[0].name if datasets else "")
-        if chosen and not board:
-            board = await reads.read_leaderboard(self._registry, chosen)
-        return self.page("leaderboard.html", datasets=datasets, dataset=chosen, task=task, board=board)
+        if wanted.task or wanted.dataset:
+            board = await reads.read_board(self._registry, wanted)
+        dataset = board.dataset if board else ""
+        splits = [split.name for each in datasets if each.name == dataset for split in each.splits]
+        return self.page(
+            "leaderboard.html",
+            datasets=datasets,
+            dataset=dataset,
+            splits=splits,
+            task=wanted.task,
+            board=board,
+            query=query,
+            filtered=board_query.is_filtered(query),
+            link=partial(board_query.board_link, query),
+        )
 
     async def evaluation(self, request: Request) -> Response:
         """One evaluation with its items."""

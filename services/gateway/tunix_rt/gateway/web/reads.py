@@ -46,7 +46,10 @@ async def read_overview(registry: Any, page_token: str) -> Overview:
         read_datasets(registry),
     )
     boards = await asyncio.gather(
-        *(read_leaderboard(registry, dataset.name) for dataset in datasets[:BOARD_DATASETS])
+        *(
+            read_board(registry, pb2.GetLeaderboardRequest(dataset=dataset.name))
+            for dataset in datasets[:BOARD_DATASETS]
+        )
     )
     return Overview(
         runs.runs,
@@ -62,11 +65,9 @@ async def read_datasets(registry: Any) -> list[dataset_pb2.Dataset]:
     return [dataset for dataset in page.datasets if dataset.state == dataset_pb2.Dataset.SEALED]
 
 
-async def read_leaderboard(registry: Any, dataset: str = "", *, task: str = "") -> pb2.Leaderboard:
-    """The leaderboard of a dataset or of a task."""
-    board: pb2.Leaderboard = await registry.GetLeaderboard(
-        pb2.GetLeaderboardRequest(dataset=dataset, task=task), timeout=CALL_SECONDS
-    )
+async def read_board(registry: Any, request: pb2.GetLeaderboardRequest) -> pb2.Leaderboard:
+    """A leaderboard under its filters."""
+    board: pb2.Leaderboard = await registry.GetLeaderboard(request, timeout=CALL_SECONDS)
     return board
 
 

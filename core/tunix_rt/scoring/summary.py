@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from tunix_rt.answers.reasoning import check_reasoning, reasoning_card
-from tunix_rt.evaluator.likelihood_summary import add_choices, add_likelihood
-from tunix_rt.evaluator.scorer import Scorer
-from tunix_rt.evaluator.shares import CONFIDENCE, SEED, interval_score, share_score
 from tunix_rt.jobs.evaluation_spec import GENERATION, MULTIPLE_CHOICE
+from tunix_rt.scoring.likelihood_summary import add_choices, add_likelihood
+from tunix_rt.scoring.scorer import Scorer
+from tunix_rt.scoring.shares import CONFIDENCE, SEED, interval_score, share_score
 from tunix_rt.stats.clustered import MIN_CLUSTERS, clustered
 from tunix_rt.stats.samples import majority_at_k, pass_at_k
 from tunix_rt.traces.baselines import baseline_predictions

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from tunix_rt.answers.extract import answer_in_format
-from tunix_rt.evaluator.shares import share_score
 from tunix_rt.jobs.judge_spec import is_judged_by
 from tunix_rt.judges.calibration import refusal
 from tunix_rt.judges.requests import Case
 from tunix_rt.judges.verdicts import Verdict
+from tunix_rt.scoring.shares import share_score
 from tunix_rt.stats.agreement import rogan_gladen, rogan_gladen_interval
 from tunix_rt.traces.trace import Trace
 from tunix_rt.v1.evaluation_pb2 import (

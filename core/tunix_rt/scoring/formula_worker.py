@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from tunix_rt.answers.equivalence import equivalent
 from tunix_rt.answers.same_formula import same_formula
 from tunix_rt.answers.score import score_output
-from tunix_rt.evaluator.standard_streams import take_standard_streams
+from tunix_rt.jobs.standard_streams import take_standard_streams
 
 _OPEN_FILES = 16
 

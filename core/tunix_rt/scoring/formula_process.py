@@ -16,7 +16,7 @@ from typing import Any
 
 from tunix_rt.jobs.child import Exit
 
-MODULE = "tunix_rt.evaluator.formula_worker"
+MODULE = "tunix_rt.scoring.formula_worker"
 _STOP_SECONDS = 5.0
 _CHUNK = 65536
 

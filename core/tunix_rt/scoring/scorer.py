@@ -10,7 +10,9 @@ from typing import Any
 from tunix_rt.answers.equivalence import UndecidedError, detect_type, equivalent
 from tunix_rt.answers.extract import extract_answer
 from tunix_rt.answers.score import ItemOutcome, score_output
-from tunix_rt.evaluator.formula_process import (
+from tunix_rt.rpc.errors import Reason, Unavailable
+from tunix_rt.rpc.telemetry import get_logger
+from tunix_rt.scoring.formula_process import (
     ComparisonError,
     FormulaProcess,
     Limits,
@@ -18,8 +20,6 @@ from tunix_rt.evaluator.formula_process import (
     OverranError,
     WorkerEndedError,
 )
-from tunix_rt.rpc.errors import Reason, Unavailable
-from tunix_rt.rpc.telemetry import get_logger
 
 WORKERS = 2
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from tunix_rt.evaluator.shares import CONFIDENCE, SEED, share_score
 from tunix_rt.jobs.evaluation_spec import MULTIPLE_CHOICE
+from tunix_rt.scoring.shares import CONFIDENCE, SEED, share_score
 from tunix_rt.stats.likelihood import bits_per_byte, perplexity
 from tunix_rt.traces.choices import NORMALIZATIONS, expected_choice, item_choices, likeliest_choice
 from tunix_rt.traces.text import completion_text
