@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 512 * 1024
 RENEWED_AFTER = timedelta(days=1)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

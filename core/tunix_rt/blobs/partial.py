@@ -16,6 +16,7 @@ from typing import BinaryIO
 from tunix_rt.blobs.blobs import CHUNK_BYTES, Blob, BlobCorruptError
 
 KEPT_FOR = timedelta(days=3)
+_FLUSHED_BYTES = 32 * 1024 * 1024
 
 
 class Partial:
@@ -31,6 +32,8 @@ class Partial:
         self._blob = blob
         self._lock = threading.Lock()
         self._digest = hashlib.sha256()
+        self._flushed = 0
+        self._flush: threading.Thread | None = None
         self.size_bytes = 0
 
     def write(self, chunks: Iterable[bytes]) -> None:
@@ -40,6 +43,7 @@ class Partial:
                 self._digest.update(chunk)
                 self._file.write(chunk)
                 self.size_bytes += len(chunk)
+            self._flush_beside()
 
     def return_to(self, offset: int) -> None:
         """Drops the bytes from an offset on: they come again."""
@@ -54,6 +58,7 @@ class Partial:
                 self.path.unlink(missing_ok=True)
                 raise BlobCorruptError(self._blob.sha256, found)
             self._file.flush()
+            self._end_flush()
             os.fsync(self._file.fileno())
             return self.path
 
@@ -64,11 +69,23 @@ class Partial:
     def close(self) -> None:
         """Leaves the bytes to the next upload."""
         with self._lock:
+            self._end_flush()
             self._file.close()
+
+    def _flush_beside(self) -> None:
+        """Writes to the disk while more comes, so that little is left to do at the end."""
+        if self.size_bytes - self._flushed >= _FLUSHED_BYTES and not (self._flush and self._flush.is_alive()):
+            self._flushed = self.size_bytes
+            self._flush = threading.Thread(target=os.fdatasync, args=(self._file.fileno(),), daemon=True)
+            self._flush.start()
+
+    def _end_flush(self) -> None:
+        if self._flush:
+            self._flush.join()
 
     def _load(self, size: int) -> None:
         self._file.seek(0)
-        self._digest, self.size_bytes = hashlib.sha256(), 0
+        self._digest, self.size_bytes, self._flushed = hashlib.sha256(), 0, 0
         for chunk in _chunks(self._file, size):
             self._digest.update(chunk)
             self.size_bytes += len(chunk)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
@@ -16,6 +18,7 @@ MAX_CHUNK_BYTES = 2 * 1024 * 1024
 AHEAD = 8
 """Messages that are received while earlier ones are hashed and written."""
 
+_READ_TOGETHER = 4
 _DRAIN_SECONDS = 1.0
 
 
@@ -63,15 +66,17 @@ async def read(blobs: Blobs, sha256: str, offset: int) -> AsyncIterator[bytes]:
     if offset > blob.size_bytes:
         raise InvalidArgument.of("offset", f"is {offset}, beyond the {blob.size_bytes} bytes of the file.")
     chunks = blobs.read(sha256, offset)
-    coming = asyncio.create_task(asyncio.to_thread(next, chunks, None))
+    group = functools.partial(asyncio.to_thread, lambda: list(itertools.islice(chunks, _READ_TOGETHER)))
+    coming = asyncio.create_task(group())
     try:
         while True:
             with translated():
-                chunk = await coming
-            if chunk is None:
+                ready = await coming
+            if not ready:
                 return
-            coming = asyncio.create_task(asyncio.to_thread(next, chunks, None))  # read and hashed meanwhile
-            yield chunk
+            coming = asyncio.create_task(group())  # read and hashed while these are sent
+            for chunk in ready:
+                yield chunk
     finally:
         await asyncio.gather(coming, return_exceptions=True)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ from tunix_rt.v1 import registry_service_pb2 as registry_pb
 if TYPE_CHECKING:
     from tunix_rt.v1.registry_service_pb2_grpc import RegistryServiceStub
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 512 * 1024
 SLOWEST_BYTES = 1_000_000
 """Bytes a second of the slowest transfer that may take as long as it needs."""
 
@@ -84,6 +84,7 @@ class _Transfer:
         self._file = file
         self._advance = advance
         self._told = 0
+        self._lock = threading.Lock()
         self.place = 0
 
     def run(self) -> None:
@@ -106,11 +107,15 @@ class _Transfer:
         raise NotImplementedError
 
     def reach(self, place: int) -> None:
-        """Notes how far the transfer is; what moves a second time is not told again."""
-        self.place = place
-        if place > self._told:
-            self._advance(place - self._told)
-            self._told = place
+        """Notes how far the transfer is; what moves a second time is not told again.
+
+        The thread of an attempt that has failed may still call it.
+        """
+        with self._lock:
+            self.place = place
+            if place > self._told:
+                news, self._told = place - self._told, place
+                self._advance(news)
 
 
 class _Upload(_Transfer):
