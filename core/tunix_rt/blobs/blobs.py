@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 512 * 1024
 RENEWED_AFTER = timedelta(days=1)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -64,6 +64,13 @@ class Blobs(Protocol):
 
     def put_file(self, path: Path, blob: Blob) -> None:
         """Stores a file whose digest the caller has computed. Stored bytes are left as they are."""
+
+    @property
+    def partials(self) -> Path:
+        """The folder of bytes that are on their way; what lies there is no blob."""
+
+    def adopt(self, path: Path, blob: Blob) -> None:
+        """Stores a durable file of `partials` whose digest the caller has computed; it is gone from there."""
 
     def read(self, sha256: str, offset: int = 0) -> Iterator[bytes]:
         """The bytes from an offset in chunks of at most 1 MiB.

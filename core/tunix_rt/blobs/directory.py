@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import time
@@ -18,7 +19,6 @@ from tunix_rt.blobs.blobs import (
     BlobsUnavailableError,
     StoredBlob,
     checked,
-    hash_file,
     is_sha256,
     key_of,
 )
@@ -46,8 +46,7 @@ class DirectoryBlobs:
         temporary = target.with_name(f".{blob.sha256}.{secrets.token_hex(8)}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _copy_durably(path, temporary)
-            found = hash_file(temporary)
+            found = _copy_durably(path, temporary)
             if found != blob:
                 raise BlobCorruptError(blob.sha256, found.sha256)
             temporary.replace(target)
@@ -56,6 +55,21 @@ class DirectoryBlobs:
             raise BlobsUnavailableError(str(error)) from error
         finally:
             temporary.unlink(missing_ok=True)
+
+    @property
+    def partials(self) -> Path:
+        """A folder on the same disk."""
+        return self._root / "partial"
+
+    def adopt(self, path: Path, blob: Blob) -> None:
+        """Renames a durable file of `partials`."""
+        target = self._root / key_of(blob.sha256)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+            _sync_directory(target.parent)
+        except OSError as error:
+            raise BlobsUnavailableError(str(error)) from error
 
     def read(self, sha256: str, offset: int = 0) -> Iterator[bytes]:
         """The bytes from an offset; a read from 0 checks the digest."""
@@ -109,12 +123,16 @@ class DirectoryBlobs:
             raise BlobsUnavailableError(str(error)) from error
 
 
-def _copy_durably(source: Path, target: Path) -> None:
+def _copy_durably(source: Path, target: Path) -> Blob:
+    """Copies a file and says what was written."""
+    digest = hashlib.sha256()
     with source.open("rb") as reader, target.open("wb") as writer:
         while chunk := reader.read(CHUNK_BYTES):
+            digest.update(chunk)
             writer.write(chunk)
         writer.flush()
         os.fsync(writer.fileno())
+        return Blob(digest.hexdigest(), writer.tell())
 
 
 def _sync_directory(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,13 +25,15 @@ from tunix_rt.blobs.blobs import (
 )
 
 _MISSING = frozenset({"NoSuchKey", "NoSuchObject"})
-_PART_BYTES = 64 * 1024 * 1024
+_PART_BYTES = 16 * 1024 * 1024
+_MAX_PARTS = 5000
 
 
 class S3Blobs:
     """Blobs as objects of a bucket, which is made if it is missing."""
 
     def __init__(self, endpoint: str, bucket: str, access_key: str, secret_key: str, *, secure: bool) -> None:
+        self._partials = Path(tempfile.gettempdir()) / "tunix-rt-partial"
         pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=5.0, read=60.0),
             maxsize=16,
@@ -61,9 +64,20 @@ class S3Blobs:
     def put_file(self, path: Path, blob: Blob) -> None:
         """Uploads a file, in parts if it is large; readers check the digest."""
         try:
-            self._client.fput_object(self._bucket, key_of(blob.sha256), str(path), part_size=_PART_BYTES)
+            part_size = max(_PART_BYTES, -(-blob.size_bytes // _MAX_PARTS))  # each part is held in memory
+            self._client.fput_object(self._bucket, key_of(blob.sha256), str(path), part_size=part_size)
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise BlobsUnavailableError(str(error)) from error
+
+    @property
+    def partials(self) -> Path:
+        """A folder of this machine's."""
+        return self._partials
+
+    def adopt(self, path: Path, blob: Blob) -> None:
+        """Uploads a file of `partials` and removes it."""
+        self.put_file(path, blob)
+        path.unlink(missing_ok=True)
 
     def read(self, sha256: str, offset: int = 0) -> Iterator[bytes]:
         """The bytes from an offset; a read from 0 checks the digest."""

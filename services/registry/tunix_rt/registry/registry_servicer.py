@@ -21,8 +21,8 @@ from tunix_rt.registry import (
     runs,
     scores,
     stored_evaluation,
-    stored_files,
     tasks,
+    transfers,
     verification,
 )
 from tunix_rt.registry.database import Database
@@ -33,7 +33,7 @@ from tunix_rt.registry.telemetry import Ingested
 from tunix_rt.registry.wakeups import LOOK_AGAIN_SECONDS, Wakeups
 from tunix_rt.rpc import names
 from tunix_rt.rpc.errors import InvalidArgument
-from tunix_rt.rpc.streams import read_on
+from tunix_rt.rpc.streams import read_ahead, read_on
 from tunix_rt.v1 import (
     artifact_pb2,
     dataset_pb2,
@@ -232,15 +232,15 @@ class RegistryServicer(ModelMethods, registry_service_pb2_grpc.RegistryServiceSe
         self, requests: AsyncIterator[pb.UploadBlobRequest], _context: Context
     ) -> AsyncIterator[pb.UploadBlobResponse]:
         """Stores the bytes of one file."""
-        async with read_on(requests):
-            async for committed in stored_files.upload(self._blobs, requests):
+        async with read_ahead(requests, transfers.AHEAD) as groups:
+            async for committed in transfers.upload(self._blobs, groups):
                 yield pb.UploadBlobResponse(committed=committed)
 
     async def ReadBlob(
         self, request: pb.ReadBlobRequest, _context: Context
     ) -> AsyncIterator[pb.ReadBlobResponse]:
         """Streams the bytes of a stored file."""
-        async for data in stored_files.read(self._blobs, request.sha256, request.offset):
+        async for data in transfers.read(self._blobs, request.sha256, request.offset):
             yield pb.ReadBlobResponse(data=data)
 
     async def GetArtifact(self, request: pb.GetArtifactRequest, _context: Context) -> artifact_pb2.Artifact:

@@ -1,10 +1,8 @@
-"""Bytes in the object store: uploads, reads, and whether files are there."""
+"""Files in the object store: whether they are well named, and whether they are there."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +29,6 @@ from tunix_rt.rpc.streams import discard
 from tunix_rt.v1 import artifact_pb2, registry_service_pb2
 
 MAX_BLOB_BYTES = 2**40
-MAX_CHUNK_BYTES = 2 * 1024 * 1024
 MAX_FILES = 1000
 
 
@@ -51,10 +48,15 @@ def translated() -> Iterator[None]:
             {"sha256": error.sha256, "found": error.found},
         ) from error
     except (BlobsUnavailableError, OSError) as error:
-        raise Unavailable(
-            Reason.BLOBS_UNAVAILABLE,
-            "The object store does not answer. Nothing was recorded by this call; repeat it.",
-        ) from error
+        raise unavailable() from error
+
+
+def unavailable() -> Unavailable:
+    """The error of an object store that does not answer."""
+    return Unavailable(
+        Reason.BLOBS_UNAVAILABLE,
+        "The object store does not answer. Nothing was recorded by this call; repeat it.",
+    )
 
 
 async def store(blobs: Blobs, path: Path, blob: Blob) -> None:
@@ -64,58 +66,6 @@ async def store(blobs: Blobs, path: Path, blob: Blob) -> None:
             await asyncio.to_thread(blobs.put_file, path, blob)
         else:
             await asyncio.to_thread(blobs.renew, blob.sha256)
-
-
-async def upload(
-    blobs: Blobs, messages: AsyncIterator[registry_service_pb2.UploadBlobRequest]
-) -> AsyncIterator[int]:
-    """Receives the bytes of one file; yields how many are stored durably: first, and at the end.
-
-    The bytes lie in a temporary file until size and SHA-256 are right.
-    """
-    first = await anext(messages, None)
-    if first is None:
-        raise InvalidArgument.of("sha256", "is required in the first message; the stream was empty.")
-    announced = _announced(first)
-    with translated():
-        stored = await asyncio.to_thread(blobs.stat, announced.sha256)
-    if stored is not None:
-        if stored.size_bytes != announced.size_bytes:
-            text = f"is {announced.size_bytes}, but the stored bytes of this SHA-256 are {stored.size_bytes}."
-            raise InvalidArgument.of("size_bytes", text)
-        with translated():
-            await asyncio.to_thread(blobs.renew, announced.sha256)
-        yield stored.size_bytes
-        await discard(messages)
-        return
-    yield 0
-    with tempfile.TemporaryDirectory(prefix="tunix-rt-upload-") as folder:
-        path = Path(folder) / "bytes"
-        await _spool(path, first, messages, announced)
-        with translated():
-            await asyncio.to_thread(blobs.put_file, path, announced)
-    yield announced.size_bytes
-
-
-async def read(blobs: Blobs, sha256: str, offset: int) -> AsyncIterator[bytes]:
-    """The bytes of a file from an offset, in chunks of at most 1 MiB; from 0 their digest is checked."""
-    if not is_sha256(sha256):
-        raise InvalidArgument.of("sha256", _sha256_text(sha256))
-    if offset < 0:
-        raise InvalidArgument.of("offset", f"is {offset}; it must not be negative.")
-    with translated():
-        blob = await asyncio.to_thread(blobs.stat, sha256)
-        if blob is None:
-            raise BlobMissingError(sha256)
-    if offset > blob.size_bytes:
-        raise InvalidArgument.of("offset", f"is {offset}, beyond the {blob.size_bytes} bytes of the file.")
-    chunks = blobs.read(sha256, offset)
-    while True:
-        with translated():
-            chunk = await asyncio.to_thread(next, chunks, None)
-        if chunk is None:
-            return
-        yield chunk
 
 
 def file_violations(files: Sequence[artifact_pb2.File], field: str) -> list[Violation]:
@@ -135,7 +85,7 @@ def file_violations(files: Sequence[artifact_pb2.File], field: str) -> list[Viol
             found.append(Violation(f"{place}.path", f"is `{file.path[:200]}`, which is there twice."))
         seen.add(file.path)
         if not is_sha256(file.sha256):
-            found.append(Violation(f"{place}.sha256", _sha256_text(file.sha256)))
+            found.append(Violation(f"{place}.sha256", sha256_text(file.sha256)))
         if not 0 <= file.size_bytes <= MAX_BLOB_BYTES:
             text = f"is {file.size_bytes}; it must be from 0 to {MAX_BLOB_BYTES}."
             found.append(Violation(f"{place}.size_bytes", text))
@@ -163,58 +113,5 @@ async def require_stored(blobs: Blobs, files: Sequence[artifact_pb2.File], field
         raise InvalidArgument(wrong)
 
 
-def _announced(first: registry_service_pb2.UploadBlobRequest) -> Blob:
-    violations = []
-    if not is_sha256(first.sha256):
-        violations.append(Violation("sha256", _sha256_text(first.sha256)))
-    if not 0 <= first.size_bytes <= MAX_BLOB_BYTES:
-        text = f"is {first.size_bytes}; it must be from 0 to {MAX_BLOB_BYTES}."
-        violations.append(Violation("size_bytes", text))
-    if violations:
-        raise InvalidArgument(violations)
-    return Blob(first.sha256, first.size_bytes)
-
-
-async def _spool(
-    path: Path,
-    first: registry_service_pb2.UploadBlobRequest,
-    messages: AsyncIterator[registry_service_pb2.UploadBlobRequest],
-    announced: Blob,
-) -> None:
-    digest, received = hashlib.sha256(), 0
-    message: registry_service_pb2.UploadBlobRequest | None = first
-    with path.open("wb") as file:
-        while message is not None:
-            _check_chunk(message, announced)
-            received += len(message.data)
-            if received > announced.size_bytes:
-                text = (
-                    f"was announced as {announced.size_bytes}, but {received} bytes came. Announce all bytes."
-                )
-                raise InvalidArgument.of("size_bytes", text)
-            digest.update(message.data)
-            with translated():
-                await asyncio.to_thread(file.write, message.data)
-            if received == announced.size_bytes:
-                break
-            message = await anext(messages, None)
-    if received < announced.size_bytes:
-        text = f"was announced as {announced.size_bytes}, but only {received} bytes came. Send them all."
-        raise InvalidArgument.of("size_bytes", text)
-    if digest.hexdigest() != announced.sha256:
-        text = (
-            f"was announced as {announced.sha256}, but the bytes have {digest.hexdigest()}. Send them again."
-        )
-        raise InvalidArgument([Violation("sha256", text)], Reason.BLOB_CORRUPT)
-
-
-def _check_chunk(message: registry_service_pb2.UploadBlobRequest, announced: Blob) -> None:
-    if len(message.data) > MAX_CHUNK_BYTES:
-        text = f"has {len(message.data)} bytes; at most {MAX_CHUNK_BYTES} fit a message."
-        raise InvalidArgument.of("data", text)
-    if message.sha256 and message.sha256 != announced.sha256:
-        raise InvalidArgument.of("sha256", "differs from the first message; one stream carries one file.")
-
-
-def _sha256_text(value: str) -> str:
+def sha256_text(value: str) -> str:
     return f"is `{value[:80]}`; it must be a SHA-256 in 64 lower-case hexadecimal digits."

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import queue
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import grpc
+
 from tunix_rt.blobs.blobs import hash_file
 from tunix_rt.blobs.manifest import is_safe_path
+from tunix_rt.rpc.status import reason_of, status_of
 from tunix_rt.standalone.connection import LONG_CALL_SECONDS
 from tunix_rt.standalone.failures import CommandError
+from tunix_rt.standalone.writing import HashedWriter
 from tunix_rt.v1 import artifact_pb2 as artifact_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 
 if TYPE_CHECKING:
     from tunix_rt.v1.registry_service_pb2_grpc import RegistryServiceStub
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 512 * 1024
+SLOWEST_BYTES = 1_000_000
+"""Bytes a second of the slowest transfer that may take as long as it needs."""
+
+PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
+"""Seconds between attempts that move nothing; one that moves bytes begins them anew."""
+
+_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 Advance = Callable[[int], None]
 
 
@@ -38,9 +50,12 @@ def describe_files(directory: Path) -> list[artifact_pb.File]:
 def upload_files(
     registry: RegistryServiceStub, directory: Path, files: Sequence[artifact_pb.File], *, advance: Advance
 ) -> None:
-    """Stores the files; `advance` hears of the bytes done, also of those that were stored already."""
+    """Stores the files; `advance` hears of the bytes done, also of those that were there already.
+
+    An upload that breaks off goes on where the server has it, in this call and in the next.
+    """
     for file in files:
-        _upload(registry, directory / file.path, file, advance)
+        _Upload(registry, directory / file.path, file, advance).run()
 
 
 def download_files(
@@ -48,8 +63,8 @@ def download_files(
 ) -> None:
     """Writes the files under `target`; each is whole and has its digest, or is not there.
 
-    Files that are there with their digest are not fetched again. Raises CommandError
-    if bytes do not have their digest.
+    Files that are there with their digest are not fetched again, and what a call that broke off has fetched of
+    one, `.{name}.{sha256}.partial`, is gone on with. Raises CommandError if bytes do not have their digest.
     """
     for file in files:
         if not is_safe_path(file.path):
@@ -58,53 +73,118 @@ def download_files(
         if path.is_file() and hash_file(path).sha256 == file.sha256:
             advance(file.size_bytes)
         else:
-            _download(registry, file, path, advance)
+            _Download(registry, file, path, advance).run()
 
 
-def _upload(registry: RegistryServiceStub, path: Path, file: artifact_pb.File, advance: Advance) -> None:
-    answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    responses = registry.UploadBlob(_upload_requests(path, file, answers, advance), timeout=LONG_CALL_SECONDS)
-    first = True
-    committed = 0
-    for response in responses:
-        committed = response.committed
-        if first:
-            answers.put(committed < file.size_bytes)
-            first = False
-    if committed != file.size_bytes:
-        raise CommandError(
-            "UPLOAD_INCOMPLETE", f"Only {committed} bytes of {file.path} were stored; try again."
-        )
+class _Transfer:
+    """One file on its way: `place` is how far it is, and attempts go on from there."""
+
+    def __init__(self, registry: RegistryServiceStub, file: artifact_pb.File, advance: Advance) -> None:
+        self._registry = registry
+        self._file = file
+        self._advance = advance
+        self._told = 0
+        self._lock = threading.Lock()
+        self.place = 0
+
+    def run(self) -> None:
+        """Moves the file. Raises the last error when several attempts in a row move nothing."""
+        pauses = iter(PAUSES)
+        while True:
+            before = self.place
+            try:
+                return self.attempt(timeout=LONG_CALL_SECONDS + self._file.size_bytes / SLOWEST_BYTES)
+            except grpc.RpcError as error:
+                if self.place > before:
+                    pauses = iter(PAUSES)
+                pause = next(pauses, None)
+                if error.code() not in _AWAY or pause is None:
+                    raise
+                time.sleep(pause)
+
+    def attempt(self, *, timeout: float) -> None:
+        """Moves what is missing."""
+        raise NotImplementedError
+
+    def reach(self, place: int) -> None:
+        """Notes how far the transfer is; what moves a second time is not told again.
+
+        The thread of an attempt that has failed may still call it.
+        """
+        with self._lock:
+            self.place = place
+            if place > self._told:
+                news, self._told = place - self._told, place
+                self._advance(news)
 
 
-def _upload_requests(
-    path: Path, file: artifact_pb.File, answers: queue.SimpleQueue[bool], advance: Advance
-) -> Iterator[registry_pb.UploadBlobRequest]:
-    yield registry_pb.UploadBlobRequest(sha256=file.sha256, size_bytes=file.size_bytes)
-    if not answers.get(timeout=LONG_CALL_SECONDS):
-        advance(file.size_bytes)
-        return
-    with path.open("rb") as reader:
-        while chunk := reader.read(CHUNK_BYTES):
-            yield registry_pb.UploadBlobRequest(data=chunk)
-            advance(len(chunk))
+class _Upload(_Transfer):
+    def __init__(
+        self, registry: RegistryServiceStub, path: Path, file: artifact_pb.File, advance: Advance
+    ) -> None:
+        super().__init__(registry, file, advance)
+        self._path = path
+
+    def attempt(self, *, timeout: float) -> None:
+        """Sends the bytes that the server does not have."""
+        begun: queue.SimpleQueue[int] = queue.SimpleQueue()
+        start = 0
+        try:
+            responses = self._registry.UploadBlob(self._requests(begun, timeout), timeout=timeout)
+            committed = start = next(responses).committed
+            begun.put(start)
+            for response in responses:
+                committed = response.committed
+        except grpc.RpcError as error:
+            begun.put(self._file.size_bytes)
+            if start and reason_of(status_of(error)) == "BLOB_CORRUPT":
+                return self.attempt(timeout=timeout)  # what an earlier upload left was damaged, and is gone
+            raise
+        if committed != self._file.size_bytes:
+            text = f"Only {committed} bytes of {self._file.path} were stored; try again."
+            raise CommandError("UPLOAD_INCOMPLETE", text)
+
+    def _requests(
+        self, begun: queue.SimpleQueue[int], timeout: float
+    ) -> Iterator[registry_pb.UploadBlobRequest]:
+        file = self._file
+        yield registry_pb.UploadBlobRequest(sha256=file.sha256, size_bytes=file.size_bytes)
+        place = begun.get(timeout=timeout)
+        self.reach(place)
+        if place >= file.size_bytes:
+            return
+        with self._path.open("rb") as reader:
+            reader.seek(place)
+            while chunk := reader.read(CHUNK_BYTES):
+                yield registry_pb.UploadBlobRequest(data=chunk, offset=place)
+                place += len(chunk)
+                self.reach(place)
 
 
-def _download(registry: RegistryServiceStub, file: artifact_pb.File, path: Path, advance: Advance) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    digest = hashlib.sha256()
-    try:
-        with partial.open("wb") as writer:
-            request = registry_pb.ReadBlobRequest(sha256=file.sha256)
-            for response in registry.ReadBlob(request, timeout=LONG_CALL_SECONDS):
+class _Download(_Transfer):
+    def __init__(
+        self, registry: RegistryServiceStub, file: artifact_pb.File, path: Path, advance: Advance
+    ) -> None:
+        super().__init__(registry, file, advance)
+        self._path = path
+        self._partial = path.with_name(f".{path.name}.{file.sha256}.partial")
+
+    def attempt(self, *, timeout: float) -> None:
+        """Fetches the bytes that are not there, and gives the file its name when it has its digest."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with HashedWriter(self._partial, limit=self._file.size_bytes) as writer:
+            start = writer.place
+            self.reach(start)
+            request = registry_pb.ReadBlobRequest(sha256=self._file.sha256, offset=start)
+            for response in self._registry.ReadBlob(request, timeout=timeout):
                 writer.write(response.data)
-                digest.update(response.data)
-                advance(len(response.data))
-        if digest.hexdigest() != file.sha256:
-            found = digest.hexdigest()
-            message = f"The bytes of {file.path} have SHA-256 {found}, not {file.sha256}; none are kept."
-            raise CommandError("BLOB_CORRUPT", message)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+                self.reach(self.place + len(response.data))
+            found = writer.digest()
+        if found == self._file.sha256:
+            self._partial.replace(self._path)
+            return
+        self._partial.unlink()
+        if start:
+            return self.attempt(timeout=timeout)  # what was there may have been damaged: fetch it all
+        message = f"The bytes of {self._file.path} have SHA-256 {found}, not {self._file.sha256}; none are kept."
+        raise CommandError("BLOB_CORRUPT", message)
