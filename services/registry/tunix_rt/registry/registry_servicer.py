@@ -10,6 +10,9 @@ from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.registry import (
     artifacts,
     curve_answers,
+    dataset_changes,
+    dataset_sealing,
+    dataset_statistics,
     datasets,
     garbage,
     leaderboard,
@@ -22,6 +25,7 @@ from tunix_rt.registry import (
     scores,
     stored_files,
     tasks,
+    trace_appends,
 )
 from tunix_rt.registry.database import Database
 from tunix_rt.registry.lifecycle import State
@@ -76,7 +80,7 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
                     raise InvalidArgument.of("dataset", "differs from the first message of the stream.")
                 if request.traces:
                     async with self._database.transaction() as tx:
-                        committed = await datasets.append(
+                        committed = await trace_appends.append(
                             tx, name, request.offset, request.traces, size_bytes=request.ByteSize()
                         )
                     yield pb.AppendTracesResponse(committed=committed)
@@ -86,7 +90,7 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
     async def SealDataset(self, request: pb.SealDatasetRequest, _context: Context) -> dataset_pb2.Dataset:
         """Makes a dataset immutable."""
         async with self._database.transaction() as tx:
-            return await datasets.seal(tx, request, self._blobs, now=self._clock())
+            return await dataset_sealing.seal(tx, request, self._blobs, now=self._clock())
 
     async def GetDataset(self, request: pb.GetDatasetRequest, _context: Context) -> dataset_pb2.Dataset:
         """Returns a dataset."""
@@ -104,6 +108,29 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         """Lists the traces of a dataset."""
         async with self._database.transaction() as tx:
             return await datasets.list_traces(tx, request)
+
+    async def UpdateDataset(self, request: pb.UpdateDatasetRequest, _context: Context) -> dataset_pb2.Dataset:
+        """Changes what people may change of a dataset."""
+        async with self._database.transaction() as tx:
+            return await dataset_changes.update(tx, request)
+
+    async def DeleteDataset(self, request: pb.DeleteDatasetRequest, _context: Context) -> dataset_pb2.Dataset:
+        """Marks a dataset that nothing uses as deleted."""
+        async with self._database.transaction() as tx:
+            return await dataset_changes.delete(tx, request.name, now=self._clock())
+
+    async def UndeleteDataset(
+        self, request: pb.UndeleteDatasetRequest, _context: Context
+    ) -> dataset_pb2.Dataset:
+        """Restores a deleted dataset."""
+        async with self._database.transaction() as tx:
+            return await dataset_changes.undelete(tx, request.name)
+
+    async def GetDatasetStatistics(
+        self, request: pb.GetDatasetStatisticsRequest, _context: Context
+    ) -> dataset_pb2.DatasetStatistics:
+        """Returns what a sealed dataset holds."""
+        return await dataset_statistics.get(self._database, self._blobs, request.name)
 
     async def GetRun(self, request: pb.GetRunRequest, _context: Context) -> run_pb2.Run:
         """Returns a run."""
