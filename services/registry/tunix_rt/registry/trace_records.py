@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +13,16 @@ from tunix_rt.rpc.errors import InvalidArgument, Reason, Violation
 from tunix_rt.traces.jsonl import MAX_LINE_BYTES
 from tunix_rt.traces.parse import parse_record
 from tunix_rt.traces.splits import assign_split
-from tunix_rt.traces.trace import Trace, TraceError, canonical_json, content_digest, identity_digest
+from tunix_rt.traces.trace import (
+    Trace,
+    TraceError,
+    canonical_json,
+    content_digest,
+    content_key,
+    id_fault,
+    identity_digest,
+)
 from tunix_rt.v1 import dataset_pb2
-
-MAX_ID_LENGTH = 200
 
 
 @dataclass(frozen=True)
@@ -106,9 +111,8 @@ def _parse(message: dataset_pb2.Trace, field: str, place: BatchPlace) -> Trace:
     if message.messages:
         record["messages"] = [{"role": turn.role, "content": turn.content} for turn in message.messages]
     violations = _split_violations(message, field, place)
-    if len(message.id) > MAX_ID_LENGTH or not message.id.isprintable():
-        text = f"must be printable and at most {MAX_ID_LENGTH} characters."
-        violations.append(Violation(f"{field}.id", text))
+    if fault := id_fault(message.id):
+        violations.append(Violation(f"{field}.id", fault))
     try:
         trace = parse_record(record)
     except TraceError as error:
@@ -129,10 +133,9 @@ def _split_violations(message: dataset_pb2.Trace, field: str, place: BatchPlace)
 
 def _record(trace: Trace, given: str, place: BatchPlace) -> TraceRecord:
     split = given or assign_split(content_digest(trace), place.fractions, place.seed)
-    bare = canonical_json(replace(trace, id="", meta={}), "")
     return TraceRecord(
         trace_id=trace.id,
-        content=hashlib.sha256(bare).digest(),
+        content=content_key(trace),
         split=split,
         record=canonical_json(trace, split),
     )
