@@ -123,7 +123,8 @@ class Interrupted(Exception):
 
 def test_an_interrupted_upload_goes_on_where_it_stopped(command: Callable, tmp_path: Path) -> None:
     path = write_traces(tmp_path / "long.jsonl", 1200)
-    source, traces = from_file(path)
+    source, found = from_file(path)
+    traces = found.traces
     plan = DatasetPlan("long", dataset_pb2.Dataset(source=source), traces)
     stored = 0
 

@@ -36,6 +36,7 @@ ONLY_HERE = {
     "psycopg": "tunix_rt.registry.database",
     "psycopg_pool": "tunix_rt.registry.database",
     "minio": "tunix_rt.blobs.s3",
+    "pyarrow": "tunix_rt.standalone.dataset_tables",
 }
 FORMULAS = {"tunix_rt.answers.formula_values", "tunix_rt.answers.same_value"}  # only these import mpmath
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "base", "util", "misc"}

@@ -184,7 +184,7 @@ def _marked_answer(text: str) -> Extraction | None:
     found = _last_line(text, _LINE, "answer_line") or _last_line(text, _HEADING, "answer_line")
     if found is not None:
         return found
-    boxed = _last_boxed(text)
+    boxed = last_boxed(text)
     if boxed:
         return Extraction(answer=boxed, rule="boxed")
     return _last_line(text, _HASHES, "hashes") or _last_line(text, _PHRASE, "answer_phrase")
@@ -246,7 +246,8 @@ def _first_sentence(line: str) -> str:
     return line if end is None else line[: end.start()]
 
 
-def _last_boxed(text: str) -> str | None:
+def last_boxed(text: str) -> str | None:
+    """The cleaned inside of the last `\\boxed{…}` of a text, None if it has none."""
     inside = _last_boxed_inside(text)
     return clean_answer(inside) if inside else None
 

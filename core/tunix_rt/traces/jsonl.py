@@ -6,38 +6,32 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
+from tunix_rt.traces.faults import Faults
+from tunix_rt.traces.import_rows import Imported, ImportRules, SourceRow, import_rows
 from tunix_rt.traces.parse import parse_record
 from tunix_rt.traces.predictions import Prediction, parse_prediction
 from tunix_rt.traces.trace import Trace, TraceError, Violation
 
 MAX_LINE_BYTES = 1 << 20
 MAX_PREDICTION_LINE_BYTES = 8 << 20  # an output of 1 MiB, each character of which may be escaped
-MAX_VIOLATIONS = 100
 
 
 def read_jsonl(stream: BinaryIO, max_line_bytes: int = MAX_LINE_BYTES) -> list[Trace]:
-    """Reads all traces of a binary stream; any fault raises TraceError with paths like `line 17: steps`.
+    """Reads all traces of a binary stream; any fault raises TraceError with paths like `line 17: steps`."""
+    return import_jsonl(stream, ImportRules(), max_line_bytes).traces
+
+
+def import_jsonl(stream: BinaryIO, rules: ImportRules, max_line_bytes: int = MAX_LINE_BYTES) -> Imported:
+    """Reads the records of a binary stream by rules; any fault raises TraceError.
 
     Never holds more than one line of at most `max_line_bytes`; at a longer line reading stops. Blank
-    lines are passed over. Two records with one id are a violation.
+    lines are passed over.
     """
-    traces: list[Trace] = []
-    violations: list[Violation] = []
-    seen: dict[str, int] = {}
-    for number, record in _records(stream, max_line_bytes, violations):
-        try:
-            trace = parse_record(record, f"line {number}")
-        except TraceError as error:
-            violations.extend(error.violations)
-            continue
-        if trace.id in seen:
-            message = f"{trace.id!r} is also the id of line {seen[trace.id]}; ids must differ."
-            violations.append(Violation(path=f"line {number}: id", message=message))
-        seen.setdefault(trace.id, number)
-        traces.append(trace)
-    if violations:
-        raise TraceError(violations)
-    return traces
+    faults = Faults()
+    rows = (
+        SourceRow(f"line {number}", record) for number, record in _records(stream, max_line_bytes, faults)
+    )
+    return import_rows(rows, rules, faults)
 
 
 def read_predictions(stream: BinaryIO) -> list[tuple[int, Prediction]]:
@@ -47,13 +41,13 @@ def read_predictions(stream: BinaryIO) -> list[tuple[int, Prediction]]:
     are one.
     """
     predictions: list[tuple[int, Prediction]] = []
-    violations: list[Violation] = []
+    faults = Faults()
     seen: dict[tuple[str, int], int] = {}
-    for number, record in _records(stream, MAX_PREDICTION_LINE_BYTES, violations):
+    for number, record in _records(stream, MAX_PREDICTION_LINE_BYTES, faults):
         try:
             prediction = parse_prediction(record, f"line {number}")
         except TraceError as error:
-            violations.extend(error.violations)
+            faults.add(error.violations)
             continue
         key = (prediction.item_id, prediction.sample)
         if key in seen:
@@ -61,11 +55,10 @@ def read_predictions(stream: BinaryIO) -> list[tuple[int, Prediction]]:
                 f"{prediction.item_id[:80]!r}, sample {prediction.sample}, is also in line {seen[key]}; "
                 "give each output once."
             )
-            violations.append(Violation(path=f"line {number}: id", message=message))
+            faults.add([Violation(path=f"line {number}: id", message=message)])
         seen.setdefault(key, number)
         predictions.append((number, prediction))
-    if violations:
-        raise TraceError(violations)
+    faults.raise_any()
     return predictions
 
 
@@ -83,21 +76,19 @@ def read_canonical(lines: Iterable[bytes]) -> list[tuple[Trace, str]]:
     return rows
 
 
-def _records(
-    stream: BinaryIO, max_line_bytes: int, violations: list[Violation]
-) -> Iterator[tuple[int, object]]:
-    """The records with the numbers of their lines; ends at a line that is too long and at many faults."""
+def _records(stream: BinaryIO, max_line_bytes: int, faults: Faults) -> Iterator[tuple[int, object]]:
+    """The records with the numbers of their lines; ends at a line that is too long."""
     number = 0
-    while len(violations) < MAX_VIOLATIONS and (line := stream.readline(max_line_bytes + 2)):
+    while line := stream.readline(max_line_bytes + 2):
         number += 1
         if len(line.rstrip(b"\r\n")) > max_line_bytes:
             message = f"is longer than {max_line_bytes} bytes; split the record or leave it out."
-            violations.append(Violation(path=f"line {number}", message=message))
+            faults.add([Violation(path=f"line {number}", message=message + " No line after it was read.")])
             return
         try:
             record = _decode(line, number)
         except TraceError as error:
-            violations.extend(error.violations)
+            faults.add(error.violations)
             continue
         if record is not None:
             yield number, record

@@ -16,6 +16,9 @@ _ITEM_KEYS = _OPTIONAL | {"prompt", "expected_answer", "section", "category", "d
 _PAIR_KEYS = _OPTIONAL | {"prompt", "response", "completion", "final_answer"}
 _CHAT_KEYS = _OPTIONAL | {"messages", "final_answer"}
 _CONVERSATION_KEYS = _RAW_KEYS - {"trace_version"} | {"messages"}
+KNOWN_KEYS = frozenset(_RAW_KEYS | _ITEM_KEYS | _PAIR_KEYS | _CHAT_KEYS)
+"""The keys of all forms of a record."""
+
 _TAGGED = re.compile(
     r"\s*<reasoning>(?P<reasoning>.*?)</reasoning>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL
 )

@@ -11,6 +11,9 @@ from tunix_rt.blobs.blobs import Blobs
 from tunix_rt.registry import (
     artifacts,
     curve_answers,
+    dataset_changes,
+    dataset_sealing,
+    dataset_statistics,
     datasets,
     garbage,
     leaderboard,
@@ -22,6 +25,7 @@ from tunix_rt.registry import (
     scores,
     stored_evaluation,
     tasks,
+    trace_appends,
     transfers,
     verification,
 )
@@ -88,7 +92,7 @@ class RegistryServicer(ModelMethods, registry_service_pb2_grpc.RegistryServiceSe
                 if request.traces:
                     before = committed
                     async with self._database.transaction() as tx:
-                        committed = await datasets.append(
+                        committed = await trace_appends.append(
                             tx, name, request.offset, request.traces, size_bytes=request.ByteSize()
                         )
                     self._ingested.traces.inc(committed - before)
@@ -99,7 +103,7 @@ class RegistryServicer(ModelMethods, registry_service_pb2_grpc.RegistryServiceSe
     async def SealDataset(self, request: pb.SealDatasetRequest, _context: Context) -> dataset_pb2.Dataset:
         """Makes a dataset immutable."""
         async with self._database.transaction() as tx:
-            return await datasets.seal(tx, request, self._blobs, now=self._clock())
+            return await dataset_sealing.seal(tx, request, self._blobs, now=self._clock())
 
     async def GetDataset(self, request: pb.GetDatasetRequest, _context: Context) -> dataset_pb2.Dataset:
         """Returns a dataset."""
@@ -117,6 +121,29 @@ class RegistryServicer(ModelMethods, registry_service_pb2_grpc.RegistryServiceSe
         """Lists the traces of a dataset."""
         async with self._database.transaction() as tx:
             return await datasets.list_traces(tx, request)
+
+    async def UpdateDataset(self, request: pb.UpdateDatasetRequest, _context: Context) -> dataset_pb2.Dataset:
+        """Changes what people may change of a dataset."""
+        async with self._database.transaction() as tx:
+            return await dataset_changes.update(tx, request)
+
+    async def DeleteDataset(self, request: pb.DeleteDatasetRequest, _context: Context) -> dataset_pb2.Dataset:
+        """Marks a dataset that nothing uses as deleted."""
+        async with self._database.transaction() as tx:
+            return await dataset_changes.delete(tx, request.name, now=self._clock())
+
+    async def UndeleteDataset(
+        self, request: pb.UndeleteDatasetRequest, _context: Context
+    ) -> dataset_pb2.Dataset:
+        """Restores a deleted dataset."""
+        async with self._database.transaction() as tx:
+            return await dataset_changes.undelete(tx, request.name)
+
+    async def GetDatasetStatistics(
+        self, request: pb.GetDatasetStatisticsRequest, _context: Context
+    ) -> dataset_pb2.DatasetStatistics:
+        """Returns what a sealed dataset holds."""
+        return await dataset_statistics.get(self._database, self._blobs, request.name)
 
     async def GetRun(self, request: pb.GetRunRequest, _context: Context) -> run_pb2.Run:
         """Returns a run."""

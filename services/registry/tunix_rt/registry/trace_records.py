@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +13,16 @@ from tunix_rt.rpc.errors import InvalidArgument, Reason, Violation
 from tunix_rt.traces.jsonl import MAX_LINE_BYTES
 from tunix_rt.traces.parse import parse_record
 from tunix_rt.traces.splits import assign_split
-from tunix_rt.traces.trace import Trace, TraceError, canonical_json, content_digest, identity_digest
+from tunix_rt.traces.trace import (
+    Trace,
+    TraceError,
+    canonical_json,
+    content_digest,
+    content_key,
+    id_fault,
+    identity_digest,
+)
 from tunix_rt.v1 import dataset_pb2
-
-MAX_ID_LENGTH = 200
-_MAX_VIOLATIONS = 100
 
 
 @dataclass(frozen=True)
@@ -31,29 +35,46 @@ class TraceRecord:
     record: bytes
 
 
-def make_records(
-    traces: Sequence[dataset_pb2.Trace], fractions: Mapping[str, float], *, seed: int
-) -> list[TraceRecord]:
-    """The records of all traces. Raises InvalidArgument, reason TRACES_INVALID, with every bad field."""
-    records: list[TraceRecord] = []
-    violations: list[Violation] = []
-    for index, message in enumerate(traces):
+@dataclass(frozen=True)
+class BatchPlace:
+    """Where traces go: how their splits are found, and the number of the first one in its message."""
+
+    fractions: Mapping[str, float]
+    seed: int
+    given_splits: bool
+    first_index: int = 0
+
+    @classmethod
+    def of(cls, dataset: dataset_pb2.Dataset, *, first_index: int) -> BatchPlace:
+        """The place in a dataset."""
+        fractions = {split.name: split.fraction for split in dataset.splits}
+        return cls(fractions, dataset.split_seed, dataset.given_splits, first_index)
+
+
+@dataclass(frozen=True)
+class Records:
+    """The good records of a batch by their number in the message, and what is wrong with the others."""
+
+    by_index: dict[int, TraceRecord]
+    violations: list[Violation]
+
+
+def make_records(traces: Sequence[dataset_pb2.Trace], place: BatchPlace) -> Records:
+    """The records of all traces, and every fault."""
+    made = Records({}, [])
+    for index, message in enumerate(traces, place.first_index):
         field = f"traces[{index}]"
         try:
-            if message.split:
-                raise InvalidArgument.of(f"{field}.split", "is output only; the content decides it.")
-            records.append(_record(_parse(message, field), fractions, seed))
+            record = _record(_parse(message, field, place), message.split, place)
         except InvalidArgument as error:
-            violations.extend(error.violations)
+            made.violations.extend(error.violations)
             continue
-        if len(records[-1].record) > MAX_LINE_BYTES:
-            size = len(records[-1].record)
-            violations.append(Violation(field, f"has {size} bytes; at most {MAX_LINE_BYTES} fit a trace."))
-        if len(violations) >= _MAX_VIOLATIONS:
-            break
-    if violations:
-        raise InvalidArgument(violations[:_MAX_VIOLATIONS], Reason.TRACES_INVALID)
-    return records
+        if len(record.record) > MAX_LINE_BYTES:
+            text = f"has {len(record.record)} bytes; at most {MAX_LINE_BYTES} fit a trace."
+            made.violations.append(Violation(field, text))
+        else:
+            made.by_index[index] = record
+    return made
 
 
 def to_message(record: bytes) -> dataset_pb2.Trace:
@@ -75,7 +96,7 @@ def to_message(record: bytes) -> dataset_pb2.Trace:
     return message
 
 
-def _parse(message: dataset_pb2.Trace, field: str) -> Trace:
+def _parse(message: dataset_pb2.Trace, field: str, place: BatchPlace) -> Trace:
     record: dict[str, object] = {
         "prompt": message.prompt,
         "steps": [
@@ -89,24 +110,32 @@ def _parse(message: dataset_pb2.Trace, field: str) -> Trace:
             record[key] = value
     if message.messages:
         record["messages"] = [{"role": turn.role, "content": turn.content} for turn in message.messages]
+    violations = _split_violations(message, field, place)
+    if fault := id_fault(message.id):
+        violations.append(Violation(f"{field}.id", fault))
     try:
         trace = parse_record(record)
     except TraceError as error:
-        violations = [Violation(f"{field}.{each.path}", each.message) for each in error.violations]
-        raise InvalidArgument(violations, Reason.TRACES_INVALID) from error
-    if not message.id:
-        return replace(trace, id=identity_digest(trace)[:16])
-    if len(message.id) > MAX_ID_LENGTH or not message.id.isprintable():
-        raise InvalidArgument.of(f"{field}.id", f"must be printable and at most {MAX_ID_LENGTH} characters.")
-    return trace
+        violations += [Violation(f"{field}.{each.path}", each.message) for each in error.violations]
+    if violations:
+        raise InvalidArgument(violations, Reason.TRACES_INVALID)
+    return trace if message.id else replace(trace, id=identity_digest(trace)[:16])
 
 
-def _record(trace: Trace, fractions: Mapping[str, float], seed: int) -> TraceRecord:
-    split = assign_split(content_digest(trace), fractions, seed)
-    bare = canonical_json(replace(trace, id="", meta={}), "")
+def _split_violations(message: dataset_pb2.Trace, field: str, place: BatchPlace) -> list[Violation]:
+    if not place.given_splits and message.split:
+        return [Violation(f"{field}.split", "is output only; the content decides it.")]
+    if place.given_splits and message.split not in place.fractions:
+        text = f"is `{message.split[:80]}`; it must be one of {', '.join(place.fractions)}."
+        return [Violation(f"{field}.split", text)]
+    return []
+
+
+def _record(trace: Trace, given: str, place: BatchPlace) -> TraceRecord:
+    split = given or assign_split(content_digest(trace), place.fractions, place.seed)
     return TraceRecord(
         trace_id=trace.id,
-        content=hashlib.sha256(bare).digest(),
+        content=content_key(trace),
         split=split,
         record=canonical_json(trace, split),
     )

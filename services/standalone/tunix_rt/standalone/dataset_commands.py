@@ -1,4 +1,4 @@
-"""`datasets create`, `validate`, `list` and `show`."""
+"""`datasets create`, `validate`, `list`, `show`; the other commands are registered here."""
 
 from __future__ import annotations
 
@@ -9,14 +9,33 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunix_rt.rpc.errors import InvalidArgument, Violation
-from tunix_rt.standalone.connection import CALL_SECONDS, connect
+from tunix_rt.standalone import dataset_change_commands as changes
+from tunix_rt.standalone.connection import CALL_SECONDS, LONG_CALL_SECONDS, Connection, connect
+from tunix_rt.standalone.dataset_derive_command import derive
+from tunix_rt.standalone.dataset_export_commands import export
 from tunix_rt.standalone.dataset_sources import default_splits, from_dataset, from_file, from_generator
 from tunix_rt.standalone.dataset_upload import DatasetPlan, upload_dataset
-from tunix_rt.standalone.options import GatewayOption, JsonOption, LimitOption, parse_splits, parse_values
+from tunix_rt.standalone.dataset_views import (
+    dataset_facts,
+    overlap_lines,
+    show_sealed,
+    statistics_table,
+    trace_rows,
+)
+from tunix_rt.standalone.options import (
+    GatewayOption,
+    JsonOption,
+    LimitOption,
+    parse_labels,
+    parse_splits,
+    parse_values,
+)
 from tunix_rt.standalone.output import console, message_dict, print_json
 from tunix_rt.standalone.progress import count_bar, spinner
 from tunix_rt.standalone.resources import dataset_name
-from tunix_rt.standalone.views import dataset_table, fields_table, size_text, time_text
+from tunix_rt.standalone.views import dataset_table, fields_table
+from tunix_rt.traces.columns import Columns
+from tunix_rt.traces.import_rows import Imported, ImportRules
 from tunix_rt.v1 import dataset_pb2 as dataset_pb
 from tunix_rt.v1 import registry_service_pb2 as registry_pb
 
@@ -24,6 +43,8 @@ if TYPE_CHECKING:
     from tunix_rt.traces.set_check import SetReport
 
 app = typer.Typer(help="Create, check, list and show datasets of reasoning traces.", no_args_is_help=True)
+for _command in (changes.update, changes.delete, changes.restore, derive, export):
+    app.command(_command.__name__)(_command)
 
 
 @app.command()
@@ -38,7 +59,25 @@ def create(
             "multistep-eval@1, units-eval@1, formatting-eval@1, edge-cases-eval@1, choices-eval@1.",
         ),
     ] = "",
-    file: Annotated[Path | None, typer.Option("--file", help="Take the traces of a JSONL file.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="Take the traces of a JSONL, Parquet or Arrow file, or of a folder."),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="FIELD=COLUMN, such as prompt=question or meta.level=level; repeatable."),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="gsm8k, math or sharegpt; else as in the docs.")] = "",
+    others: Annotated[
+        str, typer.Option("--others", help="Columns that no field takes: refuse, meta or drop.")
+    ] = "refuse",
+    source_split: Annotated[str, typer.Option("--source-split", help="Only this split of a folder.")] = "",
+    keep_splits: Annotated[
+        bool, typer.Option("--keep-splits", help="Each trace keeps the split of its source.")
+    ] = False,
+    skip_duplicates: Annotated[
+        bool, typer.Option("--skip-duplicates", help="Leave out a trace that came before; else refuse it.")
+    ] = False,
     size: Annotated[
         int | None,
         typer.Option("--size", help="How many traces; else a whole evaluation set, or 100 of others."),
@@ -65,22 +104,38 @@ def create(
         raise InvalidArgument(
             [Violation("generator", "excludes `file`; give exactly one of --generator, --file.")]
         )
-    shares = parse_splits(splits or default_splits(generator))
+    rules = ImportRules(
+        Columns(parse_labels(columns or [], "map"), form, others), keep_splits, skip_duplicates
+    )
+    _check_splits(rules, file=file, splits=splits, split_seed=split_seed)
     with spinner(f"Reading {file}" if file else f"Making traces with {generator}", quiet=json):
         if file:
-            source, traces = from_file(file)
+            source, found = from_file(file, rules, split=source_split)
         else:
             values = parse_values(config or [], "config")
             source, traces = from_generator(generator, seed=seed, size=size, config=values)
-    dataset = dataset_pb.Dataset(description=description, source=source, split_seed=split_seed)
-    dataset.splits.extend(dataset_pb.Split(name=key, fraction=share) for key, share in shares.items())
-    with connect(gateway) as connection, count_bar("Storing traces", len(traces), quiet=json) as advance:
-        made = upload_dataset(connection, DatasetPlan(identifier, dataset, traces), advance=advance)
-    if json:
-        print_json(made)
-    else:
-        console.print(f"Sealed [bold]{made.name}[/]")
-        console.print(fields_table(_facts(made)))
+            found = Imported(traces, [], 0)
+    dataset = dataset_pb.Dataset(
+        description=description, source=source, split_seed=split_seed, given_splits=keep_splits
+    )
+    if keep_splits:
+        dataset.splits.extend(dataset_pb.Split(name=each) for each in dict.fromkeys(found.splits))
+    for key, share in parse_splits(splits or default_splits(generator)).items():
+        dataset.splits.add(name=key, fraction=share)
+    plan = DatasetPlan(identifier, dataset, found.traces, found.splits if keep_splits else ())
+    with connect(gateway) as connection, count_bar("Storing traces", len(plan.traces), quiet=json) as advance:
+        made = upload_dataset(connection, plan, advance=advance)
+    show_sealed(made, {"duplicates left out": found.skipped} if skip_duplicates else {}, json=json)
+
+
+def _check_splits(rules: ImportRules, *, file: Path | None, splits: str, split_seed: int) -> None:
+    found = []
+    if rules.keep_splits and (splits or split_seed):
+        found.append(Violation("keep-splits", "excludes --splits and --split-seed; give one or the other."))
+    if rules != ImportRules() and not file:
+        found.append(Violation("file", "is required with --map, --format, --others and the like."))
+    if found:
+        raise InvalidArgument(found)
 
 
 @app.command()
@@ -98,7 +153,7 @@ def validate(
     if bool(name) == bool(file) or (file and split):
         raise InvalidArgument.of("name", "excludes --file, and --split needs a NAME; give NAME or --file.")
     if file:
-        _, traces = from_file(file)
+        traces = from_file(file)[1].traces
     else:
         full_name = dataset_name(name, "name")
         with connect(gateway) as connection:
@@ -119,11 +174,15 @@ def validate(
 
 @app.command("list")
 def list_datasets(
-    *, limit: LimitOption = 50, gateway: GatewayOption = None, json: JsonOption = False
+    *,
+    limit: LimitOption = 50,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Also those that are deleted.")] = False,
+    gateway: GatewayOption = None,
+    json: JsonOption = False,
 ) -> None:
     """List datasets, newest first."""
     with connect(gateway) as connection:
-        request = registry_pb.ListDatasetsRequest(page_size=limit)
+        request = registry_pb.ListDatasetsRequest(page_size=limit, show_deleted=deleted)
         response = connection.registry.ListDatasets(request, timeout=CALL_SECONDS)
     if json:
         print_json(response)
@@ -139,10 +198,13 @@ def show(
     *,
     traces: Annotated[int, typer.Option("--traces", min=0, max=1000, help="How many traces to show.")] = 3,
     split: Annotated[str, typer.Option("--split", help="Only traces of this split.")] = "",
+    statistics: Annotated[
+        bool, typer.Option("--statistics/--no-statistics", help="Lengths, duplicates, answer types, rules.")
+    ] = True,
     gateway: GatewayOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show a dataset and its first traces."""
+    """Show a dataset, what it holds, and its first traces."""
     full_name = dataset_name(name, "name")
     found: list[dataset_pb.Trace] = []
     with connect(gateway) as connection:
@@ -151,31 +213,28 @@ def show(
         if traces:
             list_request = registry_pb.ListTracesRequest(dataset=full_name, page_size=traces, split=split)
             found.extend(connection.registry.ListTraces(list_request, timeout=CALL_SECONDS).traces)
+        counted = _statistics(connection, dataset) if statistics else None
     if json:
-        print_json({"dataset": message_dict(dataset), "traces": [message_dict(trace) for trace in found]})
+        parts = {"dataset": message_dict(dataset), "traces": [message_dict(trace) for trace in found]}
+        print_json({**parts, **({"statistics": message_dict(counted)} if counted else {})})
         return
     console.print(f"[bold]{dataset.name}[/]")
-    console.print(fields_table(_facts(dataset)))
+    console.print(fields_table(dataset_facts(dataset)))
+    if counted:
+        console.print(statistics_table(counted))
+        for line in overlap_lines(counted):
+            console.print(line, markup=False)
     for trace in found:
         console.print(f"\n[bold]{trace.id}[/] [dim]{trace.split}[/]")
-        console.print(fields_table(_trace_rows(trace)))
+        console.print(fields_table(trace_rows(trace)))
 
 
-def _facts(dataset: dataset_pb.Dataset) -> list[tuple[str, str]]:
-    source = dataset.source
-    made = f"{source.generator}, size {source.size}, seed {source.seed}" if source.size else source.generator
-    splits = ", ".join(f"{split.name} {split.trace_count} ({split.fraction:g})" for split in dataset.splits)
-    rows = [
-        ("state", dataset_pb.Dataset.State.Name(dataset.state).lower()),
-        ("description", dataset.description),
-        ("source", made),
-        ("traces", str(dataset.trace_count)),
-        ("splits", splits),
-        ("SHA-256", dataset.sha256),
-        ("size", size_text(dataset.size_bytes) if dataset.size_bytes else ""),
-        ("sealed", time_text(dataset.seal_time)),
-    ]
-    return [(label, value) for label, value in rows if value]
+def _statistics(connection: Connection, dataset: dataset_pb.Dataset) -> dataset_pb.DatasetStatistics | None:
+    """What a sealed dataset holds; None for one that is open or deleted."""
+    if dataset.state != dataset_pb.Dataset.SEALED or dataset.HasField("delete_time"):
+        return None
+    request = registry_pb.GetDatasetStatisticsRequest(name=dataset.name)
+    return connection.registry.GetDatasetStatistics(request, timeout=LONG_CALL_SECONDS)
 
 
 def _report_rows(report: SetReport) -> list[tuple[str, str]]:
@@ -189,12 +248,3 @@ def _report_rows(report: SetReport) -> list[tuple[str, str]]:
         ("duplicates", str(report.duplicates)),
         ("faults", str(len(report.faults))),
     ]
-
-
-def _trace_rows(trace: dataset_pb.Trace) -> list[tuple[str, str]]:
-    if trace.messages:
-        return [(turn.role, turn.content) for turn in trace.messages]
-    rows = [("prompt", trace.prompt)]
-    rows += [(step.type, step.content) for step in trace.steps]
-    rows += [("completion", trace.completion)] if trace.completion else []
-    return [*rows, ("answer", trace.final_answer)]

@@ -7,8 +7,12 @@ import queue
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING
 
+import grpc
+
+from tunix_rt.rpc.status import code_of, status_of
 from tunix_rt.standalone.connection import CALL_SECONDS, LONG_CALL_SECONDS, Connection
 from tunix_rt.standalone.failures import CommandError
 from tunix_rt.standalone.structs import struct_of
@@ -22,16 +26,22 @@ if TYPE_CHECKING:
 
 BATCH_TRACES = 500
 BATCH_BYTES = 2 * 1024 * 1024
+_REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
 _NAMESPACE = uuid.UUID("8f1e9a42-9f0b-4f5c-8a1e-6b8f1c1f5a77")
 
 
 @dataclass(frozen=True)
 class DatasetPlan:
-    """A dataset to create: its id, what it says about itself, and its traces."""
+    """A dataset to create: its id, what it says about itself, its traces, and their splits if given."""
 
     dataset_id: str
     dataset: dataset_pb.Dataset
     traces: Sequence[Trace]
+    splits: Sequence[str] = ()
+
+    def rows(self) -> Iterator[tuple[Trace, str]]:
+        """The traces with their splits, which are empty where the content decides."""
+        return zip(self.traces, self.splits or repeat(""), strict=False)
 
 
 def source_of(
@@ -50,7 +60,8 @@ def upload_dataset(
     """Creates the dataset, appends the traces that are not stored yet, and seals it.
 
     The same plan again continues where it stopped, or returns the sealed dataset; another plan under
-    the same id is refused by the registry with ALREADY_EXISTS. `advance` hears of the traces stored.
+    the same id is refused by the registry with ALREADY_EXISTS. A dataset whose traces are refused is
+    deleted: it could never be sealed. `advance` hears of the traces stored.
     """
     registry = connection.registry
     request = registry_pb.CreateDatasetRequest(dataset_id=plan.dataset_id, dataset=plan.dataset)
@@ -59,12 +70,20 @@ def upload_dataset(
     if dataset.state == dataset_pb.Dataset.SEALED:
         advance(len(plan.traces))
         return dataset
-    _append(registry, dataset.name, [trace_message(trace) for trace in plan.traces], advance)
-    return registry.SealDataset(registry_pb.SealDatasetRequest(name=dataset.name), timeout=LONG_CALL_SECONDS)
+    try:
+        messages = [trace_message(trace, split) for trace, split in plan.rows()]
+        _append(registry, dataset.name, messages, advance)
+        seal = registry_pb.SealDatasetRequest(name=dataset.name)
+        return registry.SealDataset(seal, timeout=LONG_CALL_SECONDS)
+    except grpc.RpcError as error:
+        if code_of(status_of(error)) in _REFUSED:
+            delete = registry_pb.DeleteDatasetRequest(name=dataset.name)
+            registry.DeleteDataset(delete, timeout=CALL_SECONDS)
+        raise
 
 
-def trace_message(trace: Trace) -> dataset_pb.Trace:
-    """The message of a trace."""
+def trace_message(trace: Trace, split: str = "") -> dataset_pb.Trace:
+    """The message of a trace, with the split that it is given, if any."""
     message = dataset_pb.Trace(
         id=trace.id,
         prompt=trace.prompt,
@@ -73,6 +92,7 @@ def trace_message(trace: Trace) -> dataset_pb.Trace:
         answer_type=trace.answer_type,
         aliases=trace.aliases,
         completion=trace.completion,
+        split=split,
         messages=[dataset_pb.ChatMessage(role=turn.role, content=turn.content) for turn in trace.messages],
     )
     if trace.meta:
@@ -124,6 +144,6 @@ def _request_id(plan: DatasetPlan) -> str:
     """A request id that is the same for the same plan, so that a repeated command continues."""
     digest = hashlib.sha256(plan.dataset_id.encode())
     digest.update(plan.dataset.SerializeToString(deterministic=True))
-    for trace in plan.traces:
-        digest.update(canonical_json(trace, ""))
+    for trace, split in plan.rows():
+        digest.update(canonical_json(trace, split))
     return str(uuid.uuid5(_NAMESPACE, digest.hexdigest()))
