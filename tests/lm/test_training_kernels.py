@@ -79,6 +79,10 @@ def segments_of(kind: str, length: int) -> np.ndarray:
     if kind == "packed":
         one = np.repeat([1, 2, 3, 0], [length // 3, length // 4, length // 3, length])[:length]
         return np.stack([one, np.repeat([1, 2], [length // 2, length])[:length]]).astype(np.int32)
+    if kind == "shared":
+        starts, thirds = (length // 5, length // 2), (length // 3, length // 4, length)
+        rows = [np.repeat([-1, 1, 2, 0], [start, *thirds])[:length] for start in starts]
+        return np.stack(rows).astype(np.int32)
     return np.random.default_rng(0).integers(0, 3, (2, length)).astype(np.int32)
 
 
@@ -93,7 +97,8 @@ def slow_attention(q, k, v, segments, mixed):
             for part, index in ((q, head), (k, shared), (v, shared), (mixed, head))
         )
         scores = own_q @ own_k.T / np.sqrt(size)
-        seen = np.tri(q.shape[1], dtype=bool) & (segments[row][:, None] == segments[row][None, :])
+        query, key = segments[row][:, None], segments[row][None, :]
+        seen = np.tri(q.shape[1], dtype=bool) & ((query == key) | ((query > 0) & (key < 0)))
         weights = np.where(seen, np.exp(scores - scores.max(1, keepdims=True)), 0)
         weights /= weights.sum(1, keepdims=True)
         made[row, :, head] = weights @ own_v
@@ -108,7 +113,7 @@ def slow_attention(q, k, v, segments, mixed):
 HEADS = [(1, 1, 1, 8), (5, 2, 1, 4), (96, 4, 2, 16), (103, 6, 2, 16), (250, 3, 3, 20), (250, 4, 1, 64)]
 
 
-@pytest.mark.parametrize("kind", ["one", "packed", "mixed"])
+@pytest.mark.parametrize("kind", ["one", "packed", "mixed", "shared"])
 @pytest.mark.parametrize(("length", "queries", "shared", "size"), HEADS)
 def test_attention_and_its_gradients_equal_the_formula(length, queries, shared, size, kind):
     q, k, v, mixed = (
@@ -127,8 +132,9 @@ def test_attention_and_its_gradients_equal_the_formula(length, queries, shared, 
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
-def test_attention_by_xla_equals_the_kernels():
+@pytest.mark.parametrize("kind", ["packed", "shared"])
+def test_attention_by_xla_equals_the_kernels(kind):
     q, k, v = (jnp.asarray(numbers(2, 40, count, 8, seed=count)) for count in (4, 2, 2))
-    segments = jnp.asarray(segments_of("packed", 40))
+    segments = jnp.asarray(segments_of(kind, 40))
     plain = jax.jit(plain_attention)(q, k, v, segments=segments)
     np.testing.assert_allclose(attention(q, k, v, segments, 8**-0.5), plain, atol=2e-6)
