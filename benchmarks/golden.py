@@ -4,8 +4,9 @@
 
 Four fifths of `golden@2`, split by content, are trained on until the last step, by the trainer's own child;
 then the model answers every prompt, greedily, those that it has learnt and those that it has never seen.
-Prints the loss at the start and at the end, and both accuracies. A directory that was interrupted (SIGTERM saves
-first) goes on where it was. The model has 6 layers, 768 wide, 12 heads, and a tokenizer made of the training traces.
+Prints the loss at the start and at the end, and both accuracies. A directory that was interrupted (SIGTERM
+saves first) goes on where it was. The model has 6 layers, 768 wide, 12 heads, and a tokenizer made of the
+training traces.
 """
 
 from __future__ import annotations

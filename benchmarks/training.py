@@ -9,10 +9,10 @@ one step when it is told to.
 
 `full`: rows full of random tokens, all of them weighted; both sides' first batch must give the same loss
 and gradient norm. `traces`: the project's families of traces mixed, as we pack them by default, and for the
-peer as TRL's SFTTrainer lays them out: a batch of its default size padded to the longest, the same traces as
-ours padded so, whose loss and gradient norm must be ours, and its packing; weighted tokens a second. `loop`: a whole run of the trainer's child,
-with its data, metrics and checkpoints, against its own compiled steps. Without a model, `full` makes a
-small one (8 layers, 256 wide, vocabulary 4096).
+peer as TRL's SFTTrainer lays them out: the same traces padded to the longest, whose loss and gradient norm
+must be ours, a batch of its default size padded so, and its packing; weighted tokens a second. `loop`: a
+whole run of the trainer's child, with its data, metrics and checkpoints, against its own compiled steps.
+Without a model, `full` makes a small one (8 layers, 256 wide, vocabulary 4096).
 """
 
 from __future__ import annotations
@@ -153,25 +153,20 @@ def full_batches(count: int, rows: int, length: int, vocabulary: int) -> list[Ba
 
 
 def trace_examples(directory: Path) -> list[Example]:
-    """The golden set, the demonstration's traces and those of the evaluation families, rendered, in one order.
+    """The golden set, the demonstration's traces and those of the evaluation families, rendered and mixed.
 
     Evaluation sets are not to be trained on; here only how long their prompts and answers are matters.
     """
     tokenizer = Tokenizer.load(directory)
-    sizes = {
-        GOLDEN: default_size(GOLDEN),
-        "arithmetic@1": 500,
-        **{each: default_size(each) for each in EVAL_SETS},
-    }
+    sizes = {name: default_size(name) for name in (GOLDEN, *EVAL_SETS)} | {"arithmetic@1": 500}
     traces = [(name, trace) for name, size in sizes.items() for trace in build(name, 0, size)]
     examples = []
     for index in np.random.default_rng(0).permutation(len(traces)):
         name, trace = traces[index]
         messages = prompt_messages(trace.prompt, "answer-line", "")
         tokens, weights = render_example(tokenizer, messages, completion_text(trace, "answer-line"))
-        examples.append(
-            Example(f"{name} {trace.id}", np.array(tokens, np.int32), np.array(weights, np.float32))
-        )
+        arrays = np.array(tokens, np.int32), np.array(weights, np.float32)
+        examples.append(Example(f"{name} {trace.id}", *arrays))
     return examples
 
 

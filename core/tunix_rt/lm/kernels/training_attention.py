@@ -1,9 +1,9 @@
 """Attention over whole packed sequences and its gradient, without ever holding all weights.
 
 Both directions go through blocks of queries; what lies before the first related segment or after a block
-is never computed. Places of a negative segment, with which a row may begin, are seen by all of its later segments
-above 0; of them, and of what a block needs beside, the scores lie side by side. The gradient makes the weights again from q, k and v (Dao et al. 2022, arXiv 2205.14135),
-so that nothing else has to be kept.
+is never computed. Places of a negative segment, with which a row may begin, are seen by all of its later
+segments above 0; the scores of these, and of what a block sees beside, lie next to one another. The gradient
+makes the weights again from q, k and v (Dao et al. 2022, arXiv 2205.14135), so that nothing else is kept.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def _backward(
 
 
 class _Part(NamedTuple):
-    """Places that lie together: `count` from `start`, whose scores begin at a column; 1 if `behind` others."""
+    """Places that lie together, `count` from `start`, and the column of their scores; `behind` others: 1."""
 
     start: Value
     count: Value
