@@ -7,7 +7,7 @@ import pytest
 
 from tunix_rt.lm.attention import plain_attention
 from tunix_rt.lm.kernels.training_products import forward, input_gradient, weight_gradient
-from tunix_rt.lm.training_ops import attention, linear
+from tunix_rt.lm.training_ops import attention, linear, silu_gate
 
 SHAPES = [
     (1, 1, 1),
@@ -138,3 +138,31 @@ def test_attention_by_xla_equals_the_kernels(kind):
     segments = jnp.asarray(segments_of(kind, 40))
     plain = jax.jit(plain_attention)(q, k, v, segments=segments)
     np.testing.assert_allclose(attention(q, k, v, segments, 8**-0.5), plain, atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (7, 96), (70, 300)])
+def test_a_gate_and_its_gradients_equal_the_formula(shape):
+    gate, up, dy = (numbers(*shape, seed=seed) for seed in range(3))
+    gate *= np.float32(20)
+    gate.flat[0] = -200.0
+    sigmoid = 1 / (1 + np.exp(-gate.astype(np.float64)))
+
+    @jax.jit
+    def ours(gate, up, dy):
+        made, back = jax.vjp(silu_gate, gate, up)
+        return made, *back(dy)
+
+    expected = (
+        gate * sigmoid * up,
+        dy * up * sigmoid * (1 + gate * (1 - sigmoid)),
+        dy * gate * sigmoid,
+    )
+    for one, other in zip(ours(gate, up, dy), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-6, atol=2e-6)
+
+
+def test_a_gate_is_not_finite_where_its_input_is_not():
+    gate = numbers(4, 20)
+    gate[1, 3] = np.nan
+    made = np.asarray(jax.jit(lambda each: jax.vjp(silu_gate, each, each)[0])(gate))
+    assert np.argwhere(np.isnan(made)).tolist() == [[1, 3]]

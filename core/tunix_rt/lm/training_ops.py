@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tunix_rt.lm.kernels import training_attention, training_products, training_softmax
+from tunix_rt.lm.kernels import training_attention, training_gates, training_products, training_softmax
 
 
 def own_kernels(*arrays: jax.Array) -> bool:
@@ -135,16 +135,19 @@ rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
 
 @jax.custom_vjp
 def silu_gate(gate: jax.Array, up: jax.Array) -> jax.Array:
-    """silu(gate) times up; only the two are kept for the gradient."""
+    """silu(gate) times up, both (rows, columns); only the two are kept for the gradient."""
     return jax.nn.silu(gate) * up
 
 
 def _silu_gate_forward(gate: jax.Array, up: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return silu_gate(gate, up), (gate, up)
+    gated = training_gates.silu_gate(gate, up) if own_kernels(gate, up) else silu_gate(gate, up)
+    return gated, (gate, up)
 
 
 def _silu_gate_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     gate, up = saved
+    if own_kernels(gate, up, dy):
+        return training_gates.silu_gate_gradient(gate, up, dy)
     sigmoid = jax.nn.sigmoid(gate)
     return dy * up * sigmoid * (1 + gate * (1 - sigmoid)), dy * gate * sigmoid
 
