@@ -5,7 +5,7 @@ one step when it is told to.
 
     python benchmarks/training.py full   --peer-python PYTHON [--model DIRECTORY] [--peers eager compile]
     python benchmarks/training.py traces --peer-python PYTHON --model DIRECTORY
-    python benchmarks/training.py loop   --model DIRECTORY [--steps 200]
+    python benchmarks/training.py loop   --model DIRECTORY [--steps 200] [--checkpoint-every 50]
 
 `full`: rows full of random tokens, all of them weighted; both sides' first batch must give the same loss
 and gradient norm. `traces`: the project's families of traces mixed, as we pack them by default, and for the
@@ -274,7 +274,7 @@ def measure_loop(options: argparse.Namespace, scratch: Path) -> None:
     """The share of a run's time that its loop spends outside of the compiled steps."""
     directory = JobDirectory(scratch)
     spec = {"steps": options.steps, "batch_size": options.rows, "max_length": options.length,
-            "optimizer": {"learning_rate": 1e-4}, "validate_every": 0, "checkpoint_every": 50}  # fmt: skip
+            "optimizer": {"learning_rate": 1e-4}, "validate_every": 0, "checkpoint_every": options.checkpoint_every}  # fmt: skip
     write_json(directory.spec, spec)
     traces = [canonical_json(trace, "train") + b"\n" for trace in arithmetic_traces(1000, 0)]
     directory.traces.write_bytes(b"".join(traces))
@@ -312,6 +312,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--checkpoint-every", type=int, default=50)
     parser.add_argument("--remat", action="store_true", help="Also with every inner value computed again.")
     parser.add_argument("--peer-python", type=Path)
     parser.add_argument("--peers", nargs="*", choices=["eager", "compile"], default=["eager"])

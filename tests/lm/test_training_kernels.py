@@ -7,7 +7,7 @@ import pytest
 
 from tunix_rt.lm.attention import plain_attention
 from tunix_rt.lm.kernels.training_products import forward, input_gradient, weight_gradient
-from tunix_rt.lm.training_ops import attention, linear, silu_gate
+from tunix_rt.lm.training_ops import attention, linear, rms_norm, silu_gate
 
 SHAPES = [
     (1, 1, 1),
@@ -166,3 +166,25 @@ def test_a_gate_is_not_finite_where_its_input_is_not():
     gate[1, 3] = np.nan
     made = np.asarray(jax.jit(lambda each: jax.vjp(silu_gate, each, each)[0])(gate))
     assert np.argwhere(np.isnan(made)).tolist() == [[1, 3]]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (65, 96), (2, 130, 33)])
+def test_a_norm_and_its_gradients_equal_the_formula(shape):
+    x, dy = (numbers(*shape, seed=seed) for seed in range(2))
+    scale = numbers(shape[-1], seed=2)
+
+    @jax.jit
+    def ours(x, scale, dy):
+        made, back = jax.vjp(lambda *given: rms_norm(*given, 1e-5), x, scale)
+        return made, *back(dy)
+
+    wide = x.astype(np.float64)
+    inverse = 1 / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-5)
+    along = (dy * scale * wide).mean(-1, keepdims=True) * inverse**3
+    expected = (
+        wide * inverse * scale,
+        dy * scale * inverse - wide * along,
+        (dy * wide * inverse).reshape(-1, shape[-1]).sum(0),
+    )
+    for one, other in zip(ours(x, scale, dy), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-6, atol=1e-5)

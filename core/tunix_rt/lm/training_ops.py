@@ -8,7 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tunix_rt.lm.kernels import training_attention, training_gates, training_products, training_softmax
+from tunix_rt.lm.kernels import (
+    training_attention,
+    training_gates,
+    training_norms,
+    training_products,
+    training_softmax,
+)
 
 
 def own_kernels(*arrays: jax.Array) -> bool:
@@ -117,6 +123,9 @@ def _inverse_size(x: jax.Array, eps: float) -> jax.Array:
 def _rms_norm_forward(
     x: jax.Array, scale: jax.Array, eps: float
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    if own_kernels(x, scale):
+        flat = x.reshape(-1, x.shape[-1])
+        return training_norms.rms_norm(flat, scale, eps).reshape(x.shape), (x, scale)
     return rms_norm(x, scale, eps), (x, scale)
 
 
@@ -124,6 +133,10 @@ def _rms_norm_backward(
     eps: float, saved: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, scale = saved
+    if own_kernels(x, scale, dy):
+        rows, slopes = (each.reshape(-1, x.shape[-1]) for each in (x, dy))
+        at_x, at_scale = training_norms.rms_norm_gradient(rows, scale, slopes, eps)
+        return at_x.reshape(x.shape), at_scale
     inverse = _inverse_size(x, eps)
     scaled = dy * scale
     along = jnp.mean(scaled * x, axis=-1, keepdims=True) * inverse**3
