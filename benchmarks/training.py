@@ -274,7 +274,8 @@ def measure_loop(options: argparse.Namespace, scratch: Path) -> None:
     """The share of a run's time that its loop spends outside of the compiled steps."""
     directory = JobDirectory(scratch)
     spec = {"steps": options.steps, "batch_size": options.rows, "max_length": options.length,
-            "optimizer": {"learning_rate": 1e-4}, "validate_every": 0, "checkpoint_every": options.checkpoint_every}  # fmt: skip
+            "optimizer": {"learning_rate": 1e-4}, "validate_every": 0,
+            "checkpoint_every": options.checkpoint_every}  # fmt: skip
     write_json(directory.spec, spec)
     traces = [canonical_json(trace, "train") + b"\n" for trace in arithmetic_traces(1000, 0)]
     directory.traces.write_bytes(b"".join(traces))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -89,7 +89,7 @@ def _backward(emit: Emitter, work: Work, place: Value, few: Value | None) -> Non
 
 
 def _kernel(name: str, operands: int, visit: Visit) -> Kernel:
-    def chunks(emit: Emitter, sizes: list[Value], _threads: Value) -> Value:
+    def chunks(emit: Emitter, sizes: Sequence[Value], _threads: Value) -> Value:
         count = emit.build.mul(*sizes)
         return emit.build.sdiv(emit.build.add(count, whole(_CHUNK - 1)), whole(_CHUNK))
 
