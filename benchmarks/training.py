@@ -5,13 +5,14 @@ one step when it is told to.
 
     python benchmarks/training.py full   --peer-python PYTHON [--model DIRECTORY] [--peers eager compile]
     python benchmarks/training.py traces --peer-python PYTHON --model DIRECTORY
-    python benchmarks/training.py loop   --model DIRECTORY [--steps 200]
+    python benchmarks/training.py loop   --model DIRECTORY [--steps 200] [--checkpoint-every 50]
 
 `full`: rows full of random tokens, all of them weighted; both sides' first batch must give the same loss
-and gradient norm. `traces`: the demonstration's verified traces, packed by us, and for the peer padded to
-the longest of as many rows; weighted tokens a second. `loop`: a whole run of the trainer's child,
-with its data, metrics and checkpoints, against its own compiled steps. Without a model, `full` makes a
-small one (8 layers, 256 wide, vocabulary 4096).
+and gradient norm. `traces`: the project's families of traces mixed, as we pack them by default, and for the
+peer as TRL's SFTTrainer lays them out: the same traces padded to the longest, whose loss and gradient norm
+must be ours, a batch of its default size padded so, and its packing; weighted tokens a second. `loop`: a
+whole run of the trainer's child, with its data, metrics and checkpoints, against its own compiled steps.
+Without a model, `full` makes a small one (8 layers, 256 wide, vocabulary 4096).
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from tunix_rt.lm.render import render_example
 from tunix_rt.lm.tokenizer import Tokenizer
 from tunix_rt.lm.weights import load_model, save_model
 from tunix_rt.traces.arithmetic import arithmetic_traces
+from tunix_rt.traces.dataset_sources import EVAL_SETS, build, default_size
+from tunix_rt.traces.golden import GOLDEN
 from tunix_rt.traces.text import completion_text, prompt_messages
 from tunix_rt.traces.trace import canonical_json
 from tunix_rt.trainer.batches import Batch, Example, TrainingBatches, fill_batch
@@ -64,6 +67,7 @@ SMALL = ModelConfig(
 )
 SETTINGS = OptimizerSettings(1e-4, 0, "CONSTANT", 0.0, 1.0, 0.9, 0.999)
 RATE = np.float32(1e-4)
+TRL_BATCH = 8  # TrainingArguments.per_device_train_batch_size
 PEER = Path(__file__).with_name("training_peer.py")
 Step = Callable[[Batch], dict[str, float]]
 
@@ -148,25 +152,58 @@ def full_batches(count: int, rows: int, length: int, vocabulary: int) -> list[Ba
     return made
 
 
-def trace_examples(directory: Path, count: int) -> list[Example]:
-    """The demonstration's kind of verified traces, rendered."""
+def trace_examples(directory: Path) -> list[Example]:
+    """The golden set, the demonstration's traces and those of the evaluation families, rendered and mixed.
+
+    Evaluation sets are not to be trained on; here only how long their prompts and answers are matters.
+    """
     tokenizer = Tokenizer.load(directory)
+    sizes = {name: default_size(name) for name in (GOLDEN, *EVAL_SETS)} | {"arithmetic@1": 500}
+    traces = [(name, trace) for name, size in sizes.items() for trace in build(name, 0, size)]
     examples = []
-    for trace in arithmetic_traces(count, 0):
+    for index in np.random.default_rng(0).permutation(len(traces)):
+        name, trace = traces[index]
         messages = prompt_messages(trace.prompt, "answer-line", "")
         tokens, weights = render_example(tokenizer, messages, completion_text(trace, "answer-line"))
-        examples.append(Example(trace.id, np.array(tokens, np.int32), np.array(weights, np.float32)))
+        arrays = np.array(tokens, np.int32), np.array(weights, np.float32)
+        examples.append(Example(f"{name} {trace.id}", *arrays))
     return examples
 
 
-def padded_batches(examples: Sequence[Example], count: int, rows: int) -> list[Batch]:
-    """One trace a row in the order of the data, padded to the batch's longest."""
-    made = []
-    for first in range(0, count * rows, rows):
-        chosen = examples[first : first + rows]
-        longest = max(len(example.tokens) for example in chosen)
-        made.append(fill_batch(chosen, [[row] for row in range(rows)], batch_size=rows, max_length=longest))
-    return made
+def padded(examples: Sequence[Example]) -> Batch:
+    """One trace a row, padded to the longest."""
+    longest = max(len(example.tokens) for example in examples)
+    rows = [[row] for row in range(len(examples))]
+    return fill_batch(examples, rows, batch_size=len(rows), max_length=longest)
+
+
+def trace_batches(
+    examples: Sequence[Example], count: int, *, rows: int, length: int
+) -> dict[str, list[Batch]]:
+    """Batches of each side: ours by default, and the peer's three ways."""
+    ours, apart = (
+        TrainingBatches(examples, batch_size=rows, max_length=length, seed=0, share=share)
+        for share in (True, False)
+    )
+    packed = [ours.batch(index) for index in range(count)]
+    named = {example.trace: example for example in examples}
+    print(
+        f"{len(examples)} traces of {np.mean([len(each.tokens) for each in examples]):.0f} tokens, "
+        f"{ours.shared_tokens} shared; rows of an epoch: {ours.rows}, unshared {apart.rows}; "
+        f"{np.mean([len(batch.traces) for batch in packed]):.0f} traces a step"
+    )
+    firsts = range(0, count * TRL_BATCH, TRL_BATCH)
+    return {
+        "ours": packed,
+        "padded, our traces": [padded([named[trace] for trace in batch.traces]) for batch in packed],
+        f"padded, {TRL_BATCH} traces": [padded(examples[first : first + TRL_BATCH]) for first in firsts],
+        "packed": [full_mask(apart.batch(index)) for index in range(count)],
+    }
+
+
+def full_mask(batch: Batch) -> Batch:
+    """The batch as it is computed without attention that knows of packing: as whole rows."""
+    return replace(batch, segments=np.ones_like(batch.segments))
 
 
 def compare(steps: dict[str, Step], batches: dict[str, Sequence[Batch]], rounds: int) -> dict[str, list[Any]]:
@@ -190,7 +227,7 @@ def report(answers: dict[str, list[Any]], parameters: int) -> None:
     for name, found in answers.items():
         gigabytes = found[-1]["resident_bytes"] / 1e9
         print(
-            f"{name:16}{rates[name]:8.0f} weighted tokens/s  ours / it {rates['ours'] / rates[name]:5.2f}  "
+            f"{name:32}{rates[name]:8.0f} weighted tokens/s  ours / it {rates['ours'] / rates[name]:5.2f}  "
             f"{gigabytes:5.2f} GB  loss {found[0]['loss']:.6f}  norm {found[0]['grad_norm']:.6f}"
         )
 
@@ -208,12 +245,10 @@ def run(options: argparse.Namespace, scratch: Path) -> None:
     config = ModelConfig.from_hf(json.loads((directory / "config.json").read_text()))
     if options.what == "full":
         given = full_batches(3, options.rows, options.length, config.vocab_size)
-        packed = padded = given
+        ways = {"ours": given, "full": given}
     else:
-        examples = trace_examples(directory, 40 * options.rows)
-        packer = TrainingBatches(examples, batch_size=options.rows, max_length=options.length, seed=0)
-        packed = [packer.batch(index) for index in range(options.rounds + 1)]
-        padded = padded_batches(examples, options.rounds + 1, options.rows)
+        count = options.rounds + 1
+        ways = trace_batches(trace_examples(directory), count, rows=options.rows, length=options.length)
     own = [sys.executable, __file__, "serve", "--model", str(directory)]
     commands = {"ours": own}
     if options.remat:
@@ -222,8 +257,15 @@ def run(options: argparse.Namespace, scratch: Path) -> None:
         command = [str(options.peer_python), str(PEER), str(directory)]
         commands[f"torch {peer}"] = [*command, "--compile"] if peer == "compile" else command
     with ExitStack() as stack:
-        steps = {name: stack.enter_context(process(command)) for name, command in commands.items()}
-        batches = {name: packed if name.startswith("ours") else padded for name in steps}
+        started = {name: stack.enter_context(process(command)) for name, command in commands.items()}
+        sides = {
+            name if way == "ours" else f"{name}, {way}": (step, given)
+            for name, step in started.items()
+            for way, given in ways.items()
+            if name.startswith("ours") == (way == "ours")
+        }
+        steps = {side: step for side, (step, _) in sides.items()}
+        batches = {side: given for side, (_, given) in sides.items()}
         answers = compare(steps, batches, options.rounds)
     report(answers, parameter_count(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))))
 
@@ -232,7 +274,8 @@ def measure_loop(options: argparse.Namespace, scratch: Path) -> None:
     """The share of a run's time that its loop spends outside of the compiled steps."""
     directory = JobDirectory(scratch)
     spec = {"steps": options.steps, "batch_size": options.rows, "max_length": options.length,
-            "optimizer": {"learning_rate": 1e-4}, "validate_every": 0, "checkpoint_every": 50}  # fmt: skip
+            "optimizer": {"learning_rate": 1e-4}, "validate_every": 0,
+            "checkpoint_every": options.checkpoint_every}  # fmt: skip
     write_json(directory.spec, spec)
     traces = [canonical_json(trace, "train") + b"\n" for trace in arithmetic_traces(1000, 0)]
     directory.traces.write_bytes(b"".join(traces))
@@ -270,6 +313,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--checkpoint-every", type=int, default=50)
     parser.add_argument("--remat", action="store_true", help="Also with every inner value computed again.")
     parser.add_argument("--peer-python", type=Path)
     parser.add_argument("--peers", nargs="*", choices=["eager", "compile"], default=["eager"])

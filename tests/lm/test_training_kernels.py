@@ -7,7 +7,7 @@ import pytest
 
 from tunix_rt.lm.attention import plain_attention
 from tunix_rt.lm.kernels.training_products import forward, input_gradient, weight_gradient
-from tunix_rt.lm.training_ops import attention, linear
+from tunix_rt.lm.training_ops import attention, linear, rms_norm, silu_gate
 
 SHAPES = [
     (1, 1, 1),
@@ -79,6 +79,10 @@ def segments_of(kind: str, length: int) -> np.ndarray:
     if kind == "packed":
         one = np.repeat([1, 2, 3, 0], [length // 3, length // 4, length // 3, length])[:length]
         return np.stack([one, np.repeat([1, 2], [length // 2, length])[:length]]).astype(np.int32)
+    if kind == "shared":
+        starts, thirds = (length // 5, length // 2), (length // 3, length // 4, length)
+        rows = [np.repeat([-1, 1, 2, 0], [start, *thirds])[:length] for start in starts]
+        return np.stack(rows).astype(np.int32)
     return np.random.default_rng(0).integers(0, 3, (2, length)).astype(np.int32)
 
 
@@ -93,7 +97,8 @@ def slow_attention(q, k, v, segments, mixed):
             for part, index in ((q, head), (k, shared), (v, shared), (mixed, head))
         )
         scores = own_q @ own_k.T / np.sqrt(size)
-        seen = np.tri(q.shape[1], dtype=bool) & (segments[row][:, None] == segments[row][None, :])
+        query, key = segments[row][:, None], segments[row][None, :]
+        seen = np.tri(q.shape[1], dtype=bool) & ((query == key) | ((query > 0) & (key < 0)))
         weights = np.where(seen, np.exp(scores - scores.max(1, keepdims=True)), 0)
         weights /= weights.sum(1, keepdims=True)
         made[row, :, head] = weights @ own_v
@@ -108,7 +113,7 @@ def slow_attention(q, k, v, segments, mixed):
 HEADS = [(1, 1, 1, 8), (5, 2, 1, 4), (96, 4, 2, 16), (103, 6, 2, 16), (250, 3, 3, 20), (250, 4, 1, 64)]
 
 
-@pytest.mark.parametrize("kind", ["one", "packed", "mixed"])
+@pytest.mark.parametrize("kind", ["one", "packed", "mixed", "shared"])
 @pytest.mark.parametrize(("length", "queries", "shared", "size"), HEADS)
 def test_attention_and_its_gradients_equal_the_formula(length, queries, shared, size, kind):
     q, k, v, mixed = (
@@ -127,8 +132,59 @@ def test_attention_and_its_gradients_equal_the_formula(length, queries, shared, 
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
-def test_attention_by_xla_equals_the_kernels():
+@pytest.mark.parametrize("kind", ["packed", "shared"])
+def test_attention_by_xla_equals_the_kernels(kind):
     q, k, v = (jnp.asarray(numbers(2, 40, count, 8, seed=count)) for count in (4, 2, 2))
-    segments = jnp.asarray(segments_of("packed", 40))
+    segments = jnp.asarray(segments_of(kind, 40))
     plain = jax.jit(plain_attention)(q, k, v, segments=segments)
     np.testing.assert_allclose(attention(q, k, v, segments, 8**-0.5), plain, atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (7, 96), (70, 300)])
+def test_a_gate_and_its_gradients_equal_the_formula(shape):
+    gate, up, dy = (numbers(*shape, seed=seed) for seed in range(3))
+    gate *= np.float32(20)
+    gate.flat[0] = -200.0
+    sigmoid = 1 / (1 + np.exp(-gate.astype(np.float64)))
+
+    @jax.jit
+    def ours(gate, up, dy):
+        made, back = jax.vjp(silu_gate, gate, up)
+        return made, *back(dy)
+
+    expected = (
+        gate * sigmoid * up,
+        dy * up * sigmoid * (1 + gate * (1 - sigmoid)),
+        dy * gate * sigmoid,
+    )
+    for one, other in zip(ours(gate, up, dy), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-6, atol=2e-6)
+
+
+def test_a_gate_is_not_finite_where_its_input_is_not():
+    gate = numbers(4, 20)
+    gate[1, 3] = np.nan
+    made = np.asarray(jax.jit(lambda each: jax.vjp(silu_gate, each, each)[0])(gate))
+    assert np.argwhere(np.isnan(made)).tolist() == [[1, 3]]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (65, 96), (2, 130, 33)])
+def test_a_norm_and_its_gradients_equal_the_formula(shape):
+    x, dy = (numbers(*shape, seed=seed) for seed in range(2))
+    scale = numbers(shape[-1], seed=2)
+
+    @jax.jit
+    def ours(x, scale, dy):
+        made, back = jax.vjp(lambda *given: rms_norm(*given, 1e-5), x, scale)
+        return made, *back(dy)
+
+    wide = x.astype(np.float64)
+    inverse = 1 / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-5)
+    along = (dy * scale * wide).mean(-1, keepdims=True) * inverse**3
+    expected = (
+        wide * inverse * scale,
+        dy * scale * inverse - wide * along,
+        (dy * wide * inverse).reshape(-1, shape[-1]).sum(0),
+    )
+    for one, other in zip(ours(x, scale, dy), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-6, atol=1e-5)

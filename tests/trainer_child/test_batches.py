@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from tunix_rt.trainer.batches import Example, TrainingBatches, fill_batch, validation_batches
+from tunix_rt.trainer.batches import (
+    Example,
+    TrainingBatches,
+    fill_batch,
+    shared_start,
+    validation_batches,
+)
 from tunix_rt.trainer.failure import TrainingFailure
 
 
@@ -27,6 +33,40 @@ def test_weights_stand_where_completion_tokens_are_predicted():
     assert batch.weights.tolist() == [[0, 1, 1, 0, 1, 1, 0, 0]]
     assert batch.targets.tolist() == [[6, 7, 8, 0, 10, 11, 0, 0]]
     assert (batch.token_count, batch.weighted_count) == (7, 4)
+
+
+START = list(range(20))
+
+
+def test_a_shared_start_stands_once_and_positions_go_on_from_it():
+    examples = [example("a", [7, 8, 5, 6], 3), example("b", [7, 8, 9, 4], 3)]
+    batch = fill_batch(examples, [[0, 1]], batch_size=2, max_length=8, shared_tokens=2)
+    assert batch.tokens.tolist() == [[7, 8, 5, 6, 9, 4, 0, 0], [0] * 8]
+    assert batch.positions.tolist() == [[0, 1, 2, 3, 2, 3, 0, 0], [0] * 8]
+    assert batch.segments.tolist() == [[-1, -1, 1, 1, 2, 2, 0, 0], [0] * 8]
+    assert batch.targets.tolist() == [[0, 0, 6, 0, 4, 0, 0, 0], [0] * 8]
+    assert batch.weights.tolist() == [[0, 0, 1, 0, 1, 0, 0, 0], [0] * 8]
+    assert (batch.token_count, batch.visible_pairs) == (6, 1 + 2 + 3 + 4 + 3 + 4)
+
+
+def test_a_shared_start_ends_where_examples_differ_and_before_the_last_token_that_is_not_learnt():
+    assert shared_start([example("a", [*START, 1, 2], 21), example("b", [*START, 3, 4], 21)]) == 20
+    assert shared_start([example("a", [*START, 1], 20), example("b", [*START, 2], 20)]) == 19
+    assert shared_start([example("a", [*START, 1], 17), example("b", [*START, 1], 20)]) == 16
+
+
+def test_a_start_of_fewer_than_sixteen_tokens_is_not_shared():
+    assert shared_start([example("a", START[:18], 16), example("b", START[:18], 17)]) == 0
+    assert shared_start([]) == 0
+
+
+def test_rows_hold_more_traces_behind_a_shared_start():
+    examples = [example(f"t{n}", [*START, n, n + 1, n + 2, n + 3], 22) for n in range(9)]
+    apart = TrainingBatches(examples, batch_size=1, max_length=32, seed=0)
+    shared = TrainingBatches(examples, batch_size=1, max_length=32, seed=0, share=True)
+    assert (apart.rows, shared.rows, shared.shared_tokens) == (9, 3, 20)
+    assert shared.padding_share == 0
+    assert sum(shared.batch(row).weighted_count for row in range(3)) == 9 * 2
 
 
 def test_too_long_traces_are_named_and_never_cut():

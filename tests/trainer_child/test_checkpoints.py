@@ -160,7 +160,7 @@ def test_other_rows_are_refused(whole, jobs):
 @pytest.fixture(scope="module")
 def best(jobs):
     """A run whose validation gets worse after a few steps, for its rate is far too high."""
-    directory = jobs.make({**CHANGES, **BEST, "optimizer": {"learning_rate": 0.1, "decay": "CONSTANT"}})
+    directory = jobs.make({**CHANGES, **BEST, "optimizer": {"learning_rate": 0.5, "decay": "CONSTANT"}})
     lines = run(directory)
     return directory, lines
 

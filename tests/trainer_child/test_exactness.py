@@ -20,6 +20,7 @@ STEPS = 24
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
     "lora": {"lora": {"rank": 4}},
+    "accumulated": {"batch_size": 4, "micro_batch_size": 2},
 }
 SPEC = {"steps": STEPS, "checkpoint_every": 3, "retention": {"best_metric": "validation/loss"}}
 KILLS = 3

@@ -53,6 +53,22 @@ def gathered_of(problem):
     return gather_rows(problem["targets"].reshape(3, -1), problem["weights"].reshape(3, -1))
 
 
+def test_a_head_in_16_bits_equals_the_formula_on_rounded_numbers(problem):
+    hidden = jnp.asarray(problem["hidden"]).astype(jnp.bfloat16)
+    rounded = jnp.asarray(problem["head"]).astype(jnp.bfloat16)
+
+    def graded(hidden, head):
+        sums = loss_of(hidden, head, gathered_of(problem))
+        return sums.loss, sums
+
+    (_, sums), made = jax.jit(jax.value_and_grad(graded, (0, 1), has_aux=True))(hidden, problem["head"])
+    *expected, at_hidden, at_head = slow_loss(hidden, rounded, problem["targets"], problem["weights"])
+    np.testing.assert_allclose(sums, expected, rtol=1e-5, atol=1e-6)
+    assert [each.dtype for each in made] == [jnp.bfloat16, jnp.float32]
+    for one, other in zip(made, (at_hidden, at_head), strict=True):
+        np.testing.assert_allclose(np.asarray(one, np.float32), other, atol=2e-2 * np.abs(other).max())
+
+
 def test_loss_accuracy_and_entropy_equal_the_formula(problem):
     sums = jax.jit(loss_of)(problem["hidden"], problem["head"], gathered_of(problem))
     expected = slow_loss(**problem)

@@ -29,8 +29,10 @@ def loss_and_gradient():
         hidden = model.hidden(arrays["tokens"], arrays["positions"], arrays["segments"], remat=False)
         return completion_loss(hidden, model.head_weight(), arrays["gathered"], train_head=True)[0]
 
-    def of(examples, rows, max_length=32):
-        batch = fill_batch(examples, rows, batch_size=len(rows), max_length=max_length)
+    def of(examples, rows, max_length=32, shared_tokens=0):
+        batch = fill_batch(
+            examples, rows, batch_size=len(rows), max_length=max_length, shared_tokens=shared_tokens
+        )
         loss, gradient = graded(state, batch_arrays(batch))
         return np.asarray(loss), [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
 
@@ -61,3 +63,35 @@ def test_padding_changes_neither_loss_nor_gradient(loss_and_gradient):
     np.testing.assert_allclose(first[0], other[0], atol=1e-5)
     for one, two in zip(first[1], other[1], strict=True):
         np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def started(name, length, *, seed):
+    """An example of 9 tokens more, that others begin with too."""
+    own = example(name, length, seed=seed)
+    start = np.arange(9, dtype=np.int32)
+    return Example(name, np.append(start, own.tokens), np.append(np.zeros(9, np.float32), own.weights))
+
+
+def test_a_start_that_traces_share_gives_their_loss_and_gradient(loss_and_gradient):
+    examples = [started("a", 11, seed=1), started("b", 5, seed=2), started("c", 7, seed=3)]
+    apart = loss_and_gradient(examples, [[0], [1, 2]])
+    shared = loss_and_gradient(examples, [[0, 1, 2]], shared_tokens=9)
+    np.testing.assert_allclose(shared[0], apart[0], atol=1e-6)
+    for one, two in zip(shared[1], apart[1], strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_changing_one_trace_behind_a_shared_start_leaves_the_loss_of_another_bit_for_bit(loss_and_gradient):
+    start, b = np.arange(9, dtype=np.int32), started("b", 5, seed=2)
+    losses = [
+        loss_and_gradient(
+            [
+                Example("a", np.append(start, example("a", 11, seed=seed).tokens), np.zeros(20, np.float32)),
+                b,
+            ],
+            [[0, 1]],
+            shared_tokens=9,
+        )[0].tobytes()
+        for seed in (1, 9)
+    ]
+    assert losses[0] == losses[1]

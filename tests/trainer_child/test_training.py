@@ -49,6 +49,24 @@ def test_tuned_model_can_be_tuned_again(jobs):
     assert read_json(first.facts)["base_digest"] != read_json(second.facts)["base_digest"]
 
 
+def test_a_run_stopped_within_a_validation_goes_on_with_it_and_measures_the_same(jobs):
+    changes = {**SHORT, "validate_every": 3, "batch_size": 1}
+    whole, broken = jobs.make(changes), jobs.make(changes)
+    run(whole)
+    asked = iter([False] * 9 + [True])  # before training, before and after each step, then between batches
+    assert run(broken, lambda: next(asked, True)) == {"state": "stopped", "step": 3}
+    assert last_values(broken)["step"] == 2
+    assert run(broken) == {"state": "succeeded"}
+    names = ("train/loss", "validation/loss")
+    assert [last_values(each)["values"][name] for each in (broken,) for name in names] == [
+        last_values(whole)["values"][name] for name in names
+    ]
+
+
+def last_values(directory):
+    return json.loads(directory.metrics.read_text().splitlines()[-1])
+
+
 def test_adapters_alone_are_trained_and_then_merged(jobs, tiny_model):
     directory = jobs.make({**SHORT, "lora": {"rank": 2, "alpha": 6, "targets": ["q_proj"]}})
     run(directory)

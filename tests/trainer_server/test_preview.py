@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,20 @@ async def test_the_preview_shows_exact_tokens_and_their_weights(trainer: Any, sp
     assert row.dataset == spec.dataset
 
 
+async def test_padding_is_what_rows_hold_beside_traces_and_their_common_start(
+    trainer: Any, spec: RunSpec
+) -> None:
+    seen = await trainer.PreviewRun(PreviewRunRequest(spec=spec, row_count=32))
+    start = len(commonprefix([[token.id for token in row.tokens] for row in seen.rows]))
+    held = seen.token_count - start * (32 - seen.row_count)
+    assert seen.padding_share == pytest.approx(1 - held / (seen.row_count * 256))
+
+
 async def test_the_preview_counts_an_epoch(trainer: Any, spec: RunSpec) -> None:
     seen = await trainer.PreviewRun(PreviewRunRequest(spec=spec))
     assert (seen.trace_count, seen.step_count, len(seen.rows)) == (32, 6, 3)
     assert seen.steps_per_epoch == -(-seen.row_count // 2)
     assert sum(each.count for each in seen.lengths) == 32
-    assert seen.padding_share == pytest.approx(1 - seen.token_count / (seen.row_count * 256))
     assert 0 < seen.weighted_token_count < seen.token_count
     memory = seen.memory
     assert memory.total_bytes == (

@@ -23,9 +23,10 @@ def causal_attention(
 ) -> jax.Array:
     """Attend to earlier tokens of the same segment, and of the segment that it comes after.
 
-    q (B, T, heads, D), k and v (B, T, kv_heads, D), segments and after (B, T), where -1 stands for no
-    segment; returns (B, T, heads, D). Scores are multiplied by `scale`, by default D^-1/2, and capped by
-    `softcap`. With a `window`, a token sees the tokens of fewer than so many `positions` (B, T) before it.
+    q (B, T, heads, D), k and v (B, T, kv_heads, D), segments and after (B, T), where -1 in `after` stands for
+    no segment; returns (B, T, heads, D). Segment 0 is padding. A row may begin with a segment below 0: those
+    above 0 see it, too. Scores are multiplied by `scale`, by default D^-1/2, and capped by `softcap`.
+    With a `window`, a token sees the tokens of fewer than so many `positions` (B, T) before it.
     On the CPU, kernels of our own do what they can.
     """
     if after is None and window is None and softcap is None and training_ops.own_kernels(q, k, v):
@@ -72,7 +73,8 @@ def plain_attention(
     for start in range(0, length, _BLOCK):
         stop = min(start + _BLOCK, length)
         allowed = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None, :]
-        related = segments[:, start:stop, None] == segments[:, None, :stop]  # (B, t, T')
+        own, others = segments[:, start:stop, None], segments[:, None, :stop]
+        related = (own == others) | ((own > 0) & (others < 0))  # (B, t, T')
         if after is not None:
             related = related | (after[:, start:stop, None] == segments[:, None, :stop])
         allowed = allowed & related

@@ -31,12 +31,14 @@ def make_tiny_model(
     vocab_size: int = 512,
     hidden_size: int = 96,
     num_layers: int = 3,
+    head_dim: int = 16,
     max_positions: int = 1024,
     family: str = "llama",
 ) -> Provenance:
     """Write a random model of a family in Hugging Face layout to a new directory.
 
-    Its byte-level BPE is trained on `texts` and spells every text; digits are tokens of their own.
+    Its byte-level BPE is trained on `texts` and spells every text; digits are tokens of their own. Its inner
+    width is 8/3 of the hidden one where it is gated, and 4 times it where not.
     The same arguments give the same bytes.
     """
     with new_directory(Path(out_dir)) as scratch:
@@ -44,16 +46,19 @@ def make_tiny_model(
         config = ModelConfig(
             vocab_size=size,
             hidden_size=hidden_size,
-            intermediate_size=hidden_size * 8 // 3,
             num_layers=num_layers,
-            num_heads=hidden_size // 16,
-            head_dim=16,
+            num_heads=hidden_size // head_dim,
+            head_dim=head_dim,
             max_positions=max_positions,
             bos_id=_BOS,
             eos_ids=(_EOS,),
             pad_id=_PAD,
             family=family,
-            **{"num_kv_heads": hidden_size // 32, **_settings(family, hidden_size, num_layers)},
+            **{
+                "num_kv_heads": hidden_size // head_dim // 2,
+                "intermediate_size": hidden_size * 8 // 3,
+                **_settings(family, hidden_size, num_layers, num_heads=hidden_size // head_dim),
+            },
         )
         save_model(Decoder(config, rngs=nnx.Rngs(seed)), scratch)
         provenance = Provenance(
@@ -70,7 +75,7 @@ def make_tiny_model(
     return provenance
 
 
-def _settings(family: str, hidden_size: int, num_layers: int) -> dict[str, Any]:
+def _settings(family: str, hidden_size: int, num_layers: int, *, num_heads: int) -> dict[str, Any]:
     """What sets a family apart, as its published models have it; windows are narrow."""
     narrow = tuple(32 if (index + 1) % 2 else None for index in range(num_layers))
     gemma = {"norm": "rms_offset", "activation": "gelu_tanh", "embedding_scale": hidden_size**0.5}
@@ -102,7 +107,8 @@ def _settings(family: str, hidden_size: int, num_layers: int) -> dict[str, Any]:
             "activation": "gelu_tanh",
             "gated_mlp": False,
             "learned_positions": True,
-            "num_kv_heads": hidden_size // 16,
+            "num_kv_heads": num_heads,
+            "intermediate_size": 4 * hidden_size,
         },
     }
     return families[family]

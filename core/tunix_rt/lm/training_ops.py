@@ -8,7 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tunix_rt.lm.kernels import training_attention, training_products, training_softmax
+from tunix_rt.lm.kernels import (
+    training_attention,
+    training_gates,
+    training_norms,
+    training_products,
+    training_softmax,
+)
 
 
 def own_kernels(*arrays: jax.Array) -> bool:
@@ -117,6 +123,9 @@ def _inverse_size(x: jax.Array, eps: float) -> jax.Array:
 def _rms_norm_forward(
     x: jax.Array, scale: jax.Array, eps: float
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    if own_kernels(x, scale):
+        flat = x.reshape(-1, x.shape[-1])
+        return training_norms.rms_norm(flat, scale, eps).reshape(x.shape), (x, scale)
     return rms_norm(x, scale, eps), (x, scale)
 
 
@@ -124,6 +133,10 @@ def _rms_norm_backward(
     eps: float, saved: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, scale = saved
+    if own_kernels(x, scale, dy):
+        rows, slopes = (each.reshape(-1, x.shape[-1]) for each in (x, dy))
+        at_x, at_scale = training_norms.rms_norm_gradient(rows, scale, slopes, eps)
+        return at_x.reshape(x.shape), at_scale
     inverse = _inverse_size(x, eps)
     scaled = dy * scale
     along = jnp.mean(scaled * x, axis=-1, keepdims=True) * inverse**3
@@ -135,16 +148,19 @@ rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
 
 @jax.custom_vjp
 def silu_gate(gate: jax.Array, up: jax.Array) -> jax.Array:
-    """silu(gate) times up; only the two are kept for the gradient."""
+    """silu(gate) times up, both (rows, columns); only the two are kept for the gradient."""
     return jax.nn.silu(gate) * up
 
 
 def _silu_gate_forward(gate: jax.Array, up: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return silu_gate(gate, up), (gate, up)
+    gated = training_gates.silu_gate(gate, up) if own_kernels(gate, up) else silu_gate(gate, up)
+    return gated, (gate, up)
 
 
 def _silu_gate_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     gate, up = saved
+    if own_kernels(gate, up, dy):
+        return training_gates.silu_gate_gradient(gate, up, dy)
     sigmoid = jax.nn.sigmoid(gate)
     return dy * up * sigmoid * (1 + gate * (1 - sigmoid)), dy * gate * sigmoid
 

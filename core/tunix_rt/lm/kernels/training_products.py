@@ -13,6 +13,8 @@ from tunix_rt.lm.kernels.emitter import I64, POINTER, VOID, Emitter, Value, whol
 from tunix_rt.lm.kernels.panels import PAIR, ROWS, SCRATCH, WIDTH, product
 
 _HEIGHT = 516  # rows of the result that belong to one chunk at most
+_LEAST = 60  # and at least, where there would be fewer chunks than
+_CHUNKS = 2
 _SMALL = 1 << 18  # multiplications that one thread does sooner than two
 
 
@@ -56,8 +58,11 @@ def _part(emit: Emitter, size: Value, most: int, unit: int) -> Value:
 def _grid(emit: Emitter, sizes: Sequence[Value]) -> tuple[Value, Value, Value]:
     """Rows and columns of a chunk, and how many chunks lie side by side."""
     rows, columns, _ = sizes
+    build = emit.build
     height, width = _part(emit, rows, _HEIGHT, ROWS), _part(emit, columns, WIDTH, PAIR)
-    beside = emit.build.sdiv(emit.build.sub(emit.build.add(columns, width), whole(1)), width)
+    beside = build.sdiv(build.sub(build.add(columns, width), whole(1)), width)
+    wanted = build.mul(build.sdiv(build.mul(rows, beside), whole(_CHUNKS * ROWS)), whole(ROWS))
+    height = emit.smaller(height, emit.larger(build.add(wanted, whole(ROWS)), whole(_LEAST)))
     return height, width, beside
 
 

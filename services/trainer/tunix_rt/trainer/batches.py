@@ -14,6 +14,8 @@ from tunix_rt.trainer.length_buckets import bucket_lengths, bucket_of, epoch_bat
 from tunix_rt.trainer.mixing import Mixture
 from tunix_rt.trainer.packing import epoch_rows, pack
 
+SHARED = -1  # the segment of the start that all traces of a row have in common
+SHORTEST_START = 16  # tokens, under which a start is not shared
 _NAMED = 20
 
 
@@ -37,7 +39,8 @@ class Example:
 class Batch:
     """Arrays (rows, length): `weights[r, t]` weighs the prediction of `targets[r, t]` from position t.
 
-    Segments count the traces of a row from 1, 0 is padding; positions restart with each segment.
+    Segments count the traces of a row from 1, 0 is padding; positions restart with each segment. A row may
+    begin with the start that its traces have in common, of segment SHARED: theirs go on from its positions.
     """
 
     tokens: np.ndarray
@@ -60,7 +63,7 @@ class Batch:
     @property
     def visible_pairs(self) -> int:
         """Pairs of a token and a token that it sees: itself and the earlier ones of its trace."""
-        return int((self.positions[self.segments > 0] + 1).sum(dtype=np.int64))
+        return int((self.positions[self.segments != 0] + 1).sum(dtype=np.int64))
 
 
 def check_lengths(examples: Sequence[Example], max_length: int) -> None:
@@ -78,12 +81,26 @@ def check_lengths(examples: Sequence[Example], max_length: int) -> None:
     )
 
 
+def shared_start(examples: Sequence[Example]) -> int:
+    """How many tokens all examples begin with, none of them or the next one weighted; 0 for a few."""
+    first = examples[0].tokens if examples else np.zeros(0, np.int32)
+    common = len(first)
+    for example in examples:
+        weighted = np.flatnonzero(example.weights[1:])
+        limit = min(common, len(example.tokens), int(weighted[0]) if weighted.size else common)
+        different = np.flatnonzero(example.tokens[:limit] != first[:limit])
+        common = int(different[0]) if different.size else limit
+        if common < SHORTEST_START:
+            return 0
+    return common
+
+
 class TrainingBatches:
     """The endless, reproducible sequence of training batches; batch 0 belongs to step 1.
 
     An epoch is a list of units: packed rows, of which each batch takes the next `batch_size`, going on
     into the next epoch without a gap; or, `padded`, whole batches of one trace a row. `weights` are those
-    of the mixture's parts.
+    of the mixture's parts. With `share`, packed rows hold what all examples begin with once.
     """
 
     def __init__(
@@ -95,10 +112,12 @@ class TrainingBatches:
         seed: int,
         padded: bool = False,
         weights: Sequence[float] = (1.0,),
+        share: bool = False,
     ) -> None:
         check_lengths(examples, max_length)
         self._examples = examples
-        self._lengths = [len(example.tokens) for example in examples]
+        self.shared_tokens = shared_start(examples) if share and not padded else 0
+        self._lengths = [len(example.tokens) - self.shared_tokens for example in examples]
         self._batch_size, self._seed, self._padded = batch_size, seed, padded
         self._buckets = bucket_lengths(max_length) if padded else (max_length,)
         self._mixture = Mixture([example.part for example in examples], weights, seed=seed)
@@ -116,7 +135,8 @@ class TrainingBatches:
         units = self._epoch(0)
         tokens = sum(self._lengths[index] for unit in units for index in unit)
         rows = self._batch_size if self._padded else 1
-        return 1.0 - tokens / sum(rows * self._length(unit) for unit in units)
+        places = sum(rows * self._length(unit) for unit in units)
+        return 1.0 - (tokens + self.shared_tokens * len(units)) / places
 
     @property
     def row_lengths(self) -> tuple[int, ...]:
@@ -158,7 +178,13 @@ class TrainingBatches:
 
     def laid_out(self, rows: Sequence[Sequence[int]], length: int) -> Batch:
         """A batch of some rows of some length; without rows, one for its shapes."""
-        return fill_batch(self._examples, rows, batch_size=self._batch_size, max_length=length)
+        return fill_batch(
+            self._examples,
+            rows,
+            batch_size=self._batch_size,
+            max_length=length,
+            shared_tokens=self.shared_tokens,
+        )
 
     def _length(self, unit: Sequence[int]) -> int:
         longest = max(self._lengths[index] for index in unit)
@@ -190,38 +216,57 @@ class TrainingBatches:
                 size, seed = self._batch_size, self._seed
                 units = epoch_batches(lengths, self._buckets, batch_size=size, seed=seed, epoch=epoch)
             else:
-                units = epoch_rows(lengths, self._buckets[-1], seed=self._seed, epoch=epoch)
+                capacity = self._buckets[-1] - self.shared_tokens
+                units = epoch_rows(lengths, capacity, seed=self._seed, epoch=epoch)
             self._planned = (epoch, [[chosen[place] for place in unit] for unit in units])
         return self._planned[1]
 
 
-def validation_batches(examples: Sequence[Example], *, batch_size: int, max_length: int) -> Iterator[Batch]:
-    """Every example once, in a fixed order; the last batch is filled up with empty rows."""
+def validation_batches(
+    examples: Sequence[Example], *, batch_size: int, max_length: int, share: bool = False
+) -> Iterator[Batch]:
+    """Every example once, in a fixed order; the last batch is filled up with empty rows.
+
+    With `share`, a row holds what all examples begin with once.
+    """
     check_lengths(examples, max_length)
-    rows = pack([len(example.tokens) for example in examples], max_length, range(len(examples)))
+    shared = shared_start(examples) if share else 0
+    lengths = [len(example.tokens) - shared for example in examples]
+    rows = pack(lengths, max_length - shared, range(len(examples)))
     for first in range(0, len(rows), batch_size):
         chosen = rows[first : first + batch_size]
-        yield fill_batch(examples, chosen, batch_size=batch_size, max_length=max_length)
+        yield fill_batch(examples, chosen, batch_size=batch_size, max_length=max_length, shared_tokens=shared)
 
 
 def fill_batch(
-    examples: Sequence[Example], rows: Sequence[Sequence[int]], *, batch_size: int, max_length: int
+    examples: Sequence[Example],
+    rows: Sequence[Sequence[int]],
+    *,
+    batch_size: int,
+    max_length: int,
+    shared_tokens: int = 0,
 ) -> Batch:
-    """Lay the rows' examples side by side into arrays of one fixed shape."""
+    """Lay the rows' examples side by side into arrays of one fixed shape.
+
+    Where they share their first tokens, these stand once at the beginning of the row.
+    """
     shape = (batch_size, max_length)
     tokens, positions, segments, targets = (np.zeros(shape, np.int32) for _ in range(4))
     weights = np.zeros(shape, np.float32)
     for row, indices in enumerate(rows):
-        start = 0
+        start = shared_tokens if indices else 0
+        if start:
+            tokens[row, :start] = examples[indices[0]].tokens[:start]
+            positions[row, :start] = np.arange(start)
+            segments[row, :start] = SHARED
         for segment, index in enumerate(indices, start=1):
-            example = examples[index]
-            length = len(example.tokens)
-            stop = start + length
-            tokens[row, start:stop] = example.tokens
-            positions[row, start:stop] = np.arange(length)
+            own = examples[index].tokens[shared_tokens:]
+            stop = start + len(own)
+            tokens[row, start:stop] = own
+            positions[row, start:stop] = np.arange(shared_tokens, shared_tokens + len(own))
             segments[row, start:stop] = segment
-            targets[row, start : stop - 1] = example.tokens[1:]
-            weights[row, start : stop - 1] = example.weights[1:]
+            targets[row, start : stop - 1] = own[1:]
+            weights[row, start : stop - 1] = examples[index].weights[shared_tokens + 1 :]
             start = stop
     named = tuple(dict.fromkeys(examples[index].trace for indices in rows for index in indices))
     return Batch(tokens, positions, segments, targets, weights, traces=named)

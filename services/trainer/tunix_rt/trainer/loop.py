@@ -55,9 +55,15 @@ class Training:
         try:
             while not self.ended(snapshot) and not self.stop_asked():
                 began = time.monotonic()
-                values = self._step(snapshot, upcoming, saving)
+                values = snapshot.unvalidated or self._step(snapshot, upcoming, saving)
+                snapshot.unvalidated = None
                 if self.plan.validates(snapshot.step):
-                    values |= self._validate(snapshot)
+                    found = self._validate(snapshot)
+                    if found is None:
+                        snapshot.unvalidated = values
+                        self.checkpoints.after_step(snapshot, {}, due=True)
+                        break
+                    values = {**values, **found}
                     snapshot.stopping = snapshot.stopping.after(
                         self.spec.early_stopping, snapshot.step, values
                     )
@@ -81,7 +87,8 @@ class Training:
 
     def ended(self, snapshot: Snapshot) -> bool:
         """Whether the run has nothing left to do: all its steps are taken, or it no longer gets better."""
-        return snapshot.step >= self.plan.steps or snapshot.stopping.ended(self.spec.early_stopping)
+        over = snapshot.step >= self.plan.steps or snapshot.stopping.ended(self.spec.early_stopping)
+        return over and snapshot.unvalidated is None
 
     def _sample(self, sampler: Sampler, snapshot: Snapshot) -> None:
         """Let the process that leads continue the prompts, with the weights of all devices on its first."""
@@ -126,12 +133,19 @@ class Training:
             values["train/skipped_steps"] = snapshot.spikes.skipped
         return values
 
-    def _validate(self, snapshot: Snapshot) -> dict[str, float]:
+    def _validate(self, snapshot: Snapshot) -> dict[str, float] | None:
+        """The means over the validation split; None where a stop was asked for before the last batch."""
         spec = self.spec
         loss = accuracy = entropy = total = 0.0
-        for batch in validation_batches(
-            self.validation, batch_size=spec.micro_batch_size, max_length=self.longest_row
-        ):
+        batches = validation_batches(
+            self.validation,
+            batch_size=spec.micro_batch_size,
+            max_length=self.longest_row,
+            share=self.batches.shared_tokens > 0,
+        )
+        for number, batch in enumerate(batches):
+            if number > 0 and self.stop_asked():
+                return None
             arrays = self.program.validation_arrays(batch)
             scalars = self.program.validate(snapshot.carried.result, self.frozen, arrays)
             weight = float(batch.weights.sum(dtype="float64"))

@@ -70,7 +70,8 @@ def completion_loss(
 ) -> Sums:
     """Weighted sums over the gathered positions of their loss, their accuracy and their entropy.
 
-    hidden (positions, H), head (V, H), both float32. Visits chunks of positions; where gradients of the loss
+    hidden (positions, H), float32 or bfloat16, head (V, H) float32: products are of hidden's type, with sums,
+    logits and loss in float32. Visits chunks of positions; where gradients of the loss
     are asked for, they are made in the same sweep, so that logits (chunk, V) exist one chunk at a time.
     Without `train_head`, the head's gradient is zero and costs nothing. `softcap` is the model's.
     """
@@ -85,7 +86,7 @@ def _sweep(
 
     def visit(index: jax.Array, sums: Sums) -> Sums:
         states, targets, weights, _ = _chunk(hidden, gathered, index)
-        return _scores(linear(states, head), targets, weights, sums, softcap)[0]
+        return _scores(_logits(states, head), targets, weights, sums, softcap)[0]
 
     sums: Sums = lax.fori_loop(0, gathered.chunks, visit, _nothing())
     return sums
@@ -99,10 +100,10 @@ def _sweep_forward(
     ) -> tuple[Sums, jax.Array, jax.Array]:
         sums, hidden_grad, head_grad = carry
         states, targets, weights, rows = _chunk(hidden, gathered, index)
-        sums, logits_grad = _scores(linear(states, head), targets, weights, sums, softcap)
-        hidden_grad = hidden_grad.at[rows].set(input_gradient(logits_grad, head), mode="drop")
+        sums, logits_grad = _scores(_logits(states, head), targets, weights, sums, softcap)
+        hidden_grad = hidden_grad.at[rows].set(_states_gradient(logits_grad, head, states.dtype), mode="drop")
         if train_head:
-            head_grad = add_weight_gradient(head_grad, logits_grad, states)
+            head_grad = _head_gradient(head_grad, logits_grad, states)
         return sums, hidden_grad, head_grad
 
     head_grad = jnp.zeros_like(head) if train_head else jnp.zeros((), jnp.float32)
@@ -119,12 +120,30 @@ def _sweep_backward(
 ) -> tuple[jax.Array, jax.Array, None]:
     hidden_grad, head_grad, head = saved
     scale = cotangents.loss  # accuracy and entropy have no gradient
-    if head_grad is None:
-        return hidden_grad * scale, jnp.zeros_like(head), None
-    return hidden_grad * scale, head_grad * scale, None
+    scaled = (hidden_grad * scale).astype(hidden_grad.dtype)
+    return scaled, jnp.zeros_like(head) if head_grad is None else head_grad * scale, None
 
 
 _sweep.defvjp(_sweep_forward, _sweep_backward)
+
+
+def _logits(states: jax.Array, head: jax.Array) -> jax.Array:
+    if states.dtype == jnp.float32:
+        return linear(states, head)
+    return jnp.matmul(states, head.astype(states.dtype).T, preferred_element_type=jnp.float32)
+
+
+def _states_gradient(logits_grad: jax.Array, head: jax.Array, kind: jnp.dtype) -> jax.Array:
+    if kind == jnp.float32:
+        return input_gradient(logits_grad, head)
+    return logits_grad.astype(kind) @ head.astype(kind)
+
+
+def _head_gradient(total: jax.Array, logits_grad: jax.Array, states: jax.Array) -> jax.Array:
+    if states.dtype == jnp.float32:
+        return add_weight_gradient(total, logits_grad, states)
+    narrow = logits_grad.astype(states.dtype).T
+    return total + jnp.matmul(narrow, states, preferred_element_type=jnp.float32)
 
 
 def _nothing() -> Sums:

@@ -41,11 +41,10 @@ def estimate_memory(config: ModelConfig, spec: TrainSpec, *, rows: int, length: 
     adapters = trained if spec.lora is not None else 0
     places = rows * length
     wide = 2 * config.intermediate_size
-    kept = 0 if spec.remat else _narrow(config)
-    if not spec.remat and FLOAT_BYTES * config.num_layers * places * wide <= WIDE_BYTES:
-        kept += wide
+    keeps_wide = not spec.remat and FLOAT_BYTES * config.num_layers * places * wide <= WIDE_BYTES
+    kept = 0 if spec.remat else _narrow(config) + wide * keeps_wide
     layers = config.num_layers * (config.hidden_size + kept)
-    at_work = _narrow(config) + 2 * wide + 3 * config.hidden_size
+    at_work = _narrow(config) + (1 if keeps_wide else 2) * wide + 3 * config.hidden_size
     head = 2 * config.vocab_size * CHUNK  # logits of a chunk and their gradient
     moments = _MOMENTS[spec.optimizer.algorithm] + (1 if spec.ema_decay else 0)
     return Memory(

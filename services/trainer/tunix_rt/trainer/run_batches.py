@@ -8,7 +8,10 @@ from tunix_rt.trainer.specfile import TrainSpec
 
 
 def batches_of(spec: TrainSpec, rows: Rows) -> TrainingBatches:
-    """The batches that a spec makes of its rows."""
+    """The batches that a spec makes of its rows.
+
+    A start is not shared where inputs are dropped: its traces would all have the same mask there.
+    """
     return TrainingBatches(
         rows.train,
         batch_size=spec.batch_size,
@@ -16,4 +19,5 @@ def batches_of(spec: TrainSpec, rows: Rows) -> TrainingBatches:
         seed=spec.seed,
         padded=spec.batching == "PADDED",
         weights=(1.0, *(part.weight for part in spec.mixture)),
+        share=spec.lora is None or spec.lora.dropout == 0,
     )

@@ -31,7 +31,7 @@ class Snapshot:
     With `step` and the spec's seed, the data order goes on where it was; `trained` and `optimizer` are
     trees of arrays, and so is `averaged` where an average of the weights is kept. `environments` says under
     which code, libraries and device the steps were taken: one entry for each change, with the step that it
-    came after.
+    came after. `unvalidated` is what the step has measured, where its validation was broken off.
     """
 
     step: int
@@ -43,6 +43,7 @@ class Snapshot:
     spikes: Spikes = field(default_factory=Spikes)
     best: Best | None = None
     environments: tuple[Mapping[str, Any], ...] = ()
+    unvalidated: Mapping[str, float] | None = None
 
     @property
     def carried(self) -> Carried:
@@ -87,6 +88,7 @@ def save_snapshot(directory: JobDirectory, snapshot: Snapshot, origin: Origin) -
         "stopping": asdict(snapshot.stopping),
         "spikes": asdict(snapshot.spikes),
         "best": asdict(snapshot.best) if snapshot.best else None,
+        "unvalidated": snapshot.unvalidated,
         "identity": origin.identity,
         "rows_sha256": origin.rows_sha256,
         "spec": origin.spec,
@@ -172,6 +174,7 @@ def _continued(
         spikes=Spikes(**{**state["spikes"], "norms": tuple(state["spikes"]["norms"])}),
         best=Best(**state["best"]) if state["best"] else None,
         environments=environments,
+        unvalidated=state.get("unvalidated"),
         **trees,
     )
 

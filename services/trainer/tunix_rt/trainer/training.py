@@ -69,7 +69,8 @@ def train(directory: JobDirectory, stop_asked: Callable[[], bool], *, report: Re
     program = make_program(graph, optimizer, inputs.spec, spread)
     if line := slow_type(inputs.spec.compute_type, jax.devices()[0]):
         report(line)
-    if snapshot.step < inputs.plan.steps and not stop_asked():
+    left = snapshot.step < inputs.plan.steps or snapshot.unvalidated is not None
+    if left and not stop_asked():
         began = time.monotonic()
         program = _compiled(program, inputs, snapshot, frozen=frozen)
         facts["compile_seconds"] = round(time.monotonic() - began, 2)
@@ -210,6 +211,7 @@ def _facts(inputs: Inputs, *, parameters: int, trained: int) -> dict[str, Any]:
         "train_tokens": sum(len(example.tokens) for example in train),
         "weighted_tokens": sum(int((example.weights > 0).sum()) for example in train),
         "padding_share": round(inputs.batches.padding_share, 6),
+        "shared_tokens": inputs.batches.shared_tokens,
         "rows_sha256": inputs.rows_digest,
         "parameters": parameters,
         "trainable_parameters": trained,
