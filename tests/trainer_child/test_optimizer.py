@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from tunix_rt.trainer.optimizer import learning_rate, make_optimizer
@@ -189,4 +190,26 @@ def test_weight_decay_spares_what_no_decay_names(spared, decayed):
     assert changed == decayed
     np.testing.assert_allclose(
         found["layers"]["q"]["weight"], 0.5 * weights["layers"]["q"]["weight"], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("changes", [{}, {"clip_norm": 0.0}, {"weight_decay": 0.0}, {"no_decay": ()}])
+def test_adamw_in_place_is_optaxs(changes):
+    """Three steps of a tree with a leaf of many parts, two of them not full, and leaves of few numbers."""
+    optimizer = make_optimizer(settings(**{"weight_decay": 0.1, "clip_norm": 0.5, **changes}))
+    in_place, update = jax.jit(optimizer.in_place), jax.jit(optimizer.update)
+    wide = {**SHAPES, "head": (131, 257)}
+    first, *gradients = (
+        jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree(seed, wide)) for seed in range(4)
+    )
+    weights, state, expected, expected_state = first, optimizer.init(first), first, optimizer.init(first)
+    for gradient in gradients:
+        weights, state, norm = in_place(gradient, optax.tree.norm(gradient), state, weights, 0.1)
+        updates, expected_state = update(gradient, expected_state, expected)
+        expected = jax.tree.map(lambda leaf, change: leaf - 0.1 * change, expected, updates)
+        np.testing.assert_allclose(norm, optax.tree.norm(updates), rtol=1e-5)
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-6),
+        (weights, state),
+        (expected, expected_state),
     )

@@ -71,6 +71,11 @@ class Emitter:
         name = f"llvm.nearbyint.v{LANES}f32"
         return self.build.call(self.declare(name, [values.type], values.type), [values])
 
+    def root(self, values: Value) -> Value:
+        """The square roots."""
+        name = f"llvm.sqrt.v{LANES}f32"
+        return self.build.call(self.declare(name, [values.type], values.type), [values])
+
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """a b + c, rounded once."""
         kind = a.type

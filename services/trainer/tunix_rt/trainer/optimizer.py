@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
+from tunix_rt.trainer.adamw import InPlaceTransformation, adamw_in_place, clip_factor
 from tunix_rt.trainer.optimizer_settings import OptimizerSettings, stable_steps
 from tunix_rt.trainer.roles import MATRICES, not_among, roles
 
@@ -44,11 +44,14 @@ def make_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation:
     compiled step.
     """
     clip = [_clip(settings.clip_norm)] if settings.clip_norm > 0 else []
-    return optax.chain(
+    chain = optax.chain(
         *clip,
         _rule(settings),
         optax.add_decayed_weights(settings.weight_decay, mask=not_among(settings.no_decay)),
     )
+    if settings.algorithm == "ADAMW":
+        return InPlaceTransformation(chain.init, chain.update, adamw_in_place(settings))
+    return chain
 
 
 def _clip(largest: float) -> optax.GradientTransformation:
@@ -58,8 +61,7 @@ def _clip(largest: float) -> optax.GradientTransformation:
     """
 
     def shrink(gradients: Any, _parameters: Any) -> Any:
-        norm = optax.tree.norm(gradients)
-        factor = jnp.where(norm < largest, jnp.float32(1), largest / norm)
+        factor = clip_factor(optax.tree.norm(gradients), largest)
         return jax.tree.map(lambda leaf: leaf * factor, gradients)
 
     return optax.stateless(shrink)

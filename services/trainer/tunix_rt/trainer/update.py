@@ -10,6 +10,8 @@ import numpy as np
 import optax
 from jax import lax
 
+from tunix_rt.lm.training_ops import own_kernels
+from tunix_rt.trainer.adamw import InPlaceTransformation
 from tunix_rt.trainer.gradient import Graded
 
 Tree = Any
@@ -54,14 +56,13 @@ def apply_gradient(
     skipped = norm > controls.largest_norm
 
     def update(old: Carried) -> tuple[Carried, jax.Array]:
-        updates, state = optimizer.update(graded.gradient, old.optimizer, old.trained)
-        trained = jax.tree.map(lambda leaf, update: leaf - controls.rate * update, old.trained, updates)
+        trained, state, change = _changed(optimizer, old, graded.gradient, norm, controls.rate)
         averaged = old.averaged
         if averaged is not None:
             averaged = jax.tree.map(
                 lambda mean, leaf: ema_decay * mean + (1.0 - ema_decay) * leaf, averaged, trained
             )
-        return Carried(trained, state, averaged), controls.rate * optax.tree.norm(updates)
+        return Carried(trained, state, averaged), jnp.asarray(controls.rate) * change
 
     # A branch, because selecting element by element would need copies of the old values.
     made, update_norm = lax.cond(
@@ -69,3 +70,15 @@ def apply_gradient(
     )
     scalars = {**graded.sums._asdict(), "grad_norm": norm, "update_norm": update_norm}
     return made, {**scalars, "finite": finite, "skipped": skipped}
+
+
+def _changed(
+    optimizer: optax.GradientTransformation, old: Carried, gradient: Tree, norm: jax.Array, rate: Number
+) -> tuple[Tree, Tree, jax.Array]:
+    """The next weights and optimizer state, and the norm of the updates before the rate."""
+    arrays = jax.tree.leaves((old.trained, gradient))
+    if isinstance(optimizer, InPlaceTransformation) and own_kernels(*arrays):
+        return optimizer.in_place(gradient, norm, old.optimizer, old.trained, rate)
+    updates, state = optimizer.update(gradient, old.optimizer, old.trained)
+    trained = jax.tree.map(lambda leaf, update: leaf - rate * update, old.trained, updates)
+    return trained, state, optax.tree.norm(updates)
