@@ -33,8 +33,16 @@ ACCESS, SECRET = "tunix-test", "tunix-test-secret"
 
 # Folders whose tests share services: each goes to one worker as a whole.
 WHOLE_FOLDERS = ("system", "evaluator", "standalone", "browser")
-LONGEST_FIRST = ("system", "evaluator", "trainer_child", "lm", "standalone", "browser", "trainer_server", "answers")
-
+LONGEST_FIRST = (
+    "system",
+    "evaluator",
+    "trainer_child",
+    "lm",
+    "standalone",
+    "browser",
+    "trainer_server",
+    "answers",
+)
 
 settings.register_profile("tests", deadline=None)  # a busy machine is no error
 settings.load_profile("tests")
@@ -61,9 +69,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Lets this process and the programs that it starts compile each function once, also across sessions."""
-    if sys.dont_write_bytecode:  # a third of what a process takes to start is to compile the modules it imports
+    if sys.dont_write_bytecode:  # then each process would compile all that it imports
         sys.dont_write_bytecode, sys.pycache_prefix = False, str(config.cache.mkdir("bytecode"))
-        del os.environ["PYTHONDONTWRITEBYTECODE"]
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
     flags = Path("/proc/cpuinfo").read_bytes().partition(b"flags")[2].partition(b"\n")[0]
     folder = config.cache.mkdir(f"compiled-{hashlib.sha256(flags).hexdigest()[:8]}")  # for this kind of CPU

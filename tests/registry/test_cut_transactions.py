@@ -13,7 +13,6 @@ from urllib.parse import parse_qs, urlsplit
 import grpc
 import psycopg
 import pytest
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.rpc import status_pb2
 from psycopg.sql import SQL, Identifier
@@ -28,7 +27,7 @@ Call = Callable[[Any], Awaitable[Any]]
 
 
 class Wire:
-    """The way to PostgreSQL; it breaks when the server has run a statement, before the answer has come back."""
+    """The way to PostgreSQL; it breaks when a statement has run, before its answer is back."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
@@ -309,7 +308,7 @@ async def finish_job(prepared: Prepared) -> Call:
 
 
 class Stream:
-    """A stream of six in three messages, all sent again each time, which are never less than were acknowledged."""
+    """Six in three messages, all sent again each time; what was acknowledged is stored."""
 
     def __init__(self, method: Callable[[Any], Any], message: Callable[[int, int], Any]) -> None:
         self._method, self._messages = method, [message(offset, 2) for offset in (0, 2, 4)]
