@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg.sql import SQL, Identifier
 from xdist.scheduler import LoadFileScheduling
 
@@ -30,9 +31,21 @@ from tunix_rt.standalone.postgres import EmbeddedPostgres
 JUICEFS = Path(sys.executable).parent / "juicefs"
 ACCESS, SECRET = "tunix-test", "tunix-test-secret"
 
-# Folders whose tests share services or trained models: each goes to one worker as a whole.
-WHOLE_FOLDERS = ("system", "evaluator", "standalone", "trainer_child", "browser")
-LONGEST_FIRST = (*WHOLE_FOLDERS[:2], "lm", *WHOLE_FOLDERS[2:])
+# Folders whose tests share services: each goes to one worker as a whole.
+WHOLE_FOLDERS = ("system", "evaluator", "standalone", "browser")
+LONGEST_FIRST = (
+    "system",
+    "evaluator",
+    "trainer_child",
+    "lm",
+    "standalone",
+    "browser",
+    "trainer_server",
+    "answers",
+)
+
+settings.register_profile("tests", deadline=None)  # a busy machine is no error
+settings.load_profile("tests")
 
 
 class FolderScheduling(LoadFileScheduling):
@@ -44,6 +57,7 @@ class FolderScheduling(LoadFileScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FolderScheduling:
+    config.option.loadscopereorder = False  # xdist would put the files with the most tests first
     return FolderScheduling(config, log)
 
 
@@ -55,6 +69,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Lets this process and the programs that it starts compile each function once, also across sessions."""
+    if sys.dont_write_bytecode:  # then each process would compile all that it imports
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(config.cache.mkdir("bytecode"))
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
     flags = Path("/proc/cpuinfo").read_bytes().partition(b"flags")[2].partition(b"\n")[0]
     folder = config.cache.mkdir(f"compiled-{hashlib.sha256(flags).hexdigest()[:8]}")  # for this kind of CPU
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from tunix_rt.v1 import artifact_pb2, gateway_service_pb2, registry_service_pb2,
 from tunix_rt.v1.job_pb2 import JobState
 
 STEPS = 240
+LEASE_SECONDS = 3.0  # of the services in conftest.py
 TERMINAL = (JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED)
 
 
@@ -77,55 +79,10 @@ def weights(system, run: run_pb2.Run) -> artifact_pb2.File:
     return file
 
 
-@pytest.mark.timeout(240)
-def test_a_run_that_was_killed_in_every_way_equals_one_left_alone(
-    system, tiny_model: str, dataset: str
-) -> None:
-    disturbed = create(system, "disturbed", tiny_model, dataset)
-    trainer, registry = system.services["trainer"], system.services["registry"]
-
-    wait_for(reaches(system, disturbed, 30, 1), 60, "step 30 of the first attempt")
-    trainer.descendant("tunix_rt.trainer.job").kill()
-
-    wait_for(reaches(system, disturbed, 70, 2), 60, "step 70 of the second attempt")
-    child = trainer.descendant("tunix_rt.trainer.job")
-    trainer.kill()
-    child.wait(10)  # raises if the child outlives its server
-    trainer.environment["TUNIX_RT_WORK"] = str(system.folder / "another host")  # with nothing of the run
-    trainer.start()
-
-    wait_for(reaches(system, disturbed, 110, 3), 60, "step 110 of the third attempt")
-    registry.kill()
-    time.sleep(10)  # the outage itself
-    registry.start()
-    registry.wait_serving()
-
-    run = finish(system, disturbed)
-    assert run.status.state == JobState.JOB_STATE_SUCCEEDED, run.status.error
-    assert run.status.attempt == 3
-
-    alone = finish(system, create(system, "undisturbed", tiny_model, dataset))
-    assert alone.status.state == JobState.JOB_STATE_SUCCEEDED
-    assert alone.status.attempt == 1
-    assert weights(system, run).sha256 == weights(system, alone).sha256
-
-    losses = curve(system, disturbed)
-    assert [int(step) for step in losses.steps] == list(range(1, STEPS + 1))
-    assert list(losses.values) == list(curve(system, alone.name).values)
-
-    stored = [(p.attempt, p.metric, p.step) for p in points_of(system, disturbed)]
-    assert len(stored) == len(set(stored)), "a point was stored twice"
-
-
-def curve(system, run: str) -> registry_service_pb2.Curve:
-    request = registry_service_pb2.GetCurvesRequest(runs=[run], metrics=["train/loss"], max_points=10_000)
-    (found,) = system.registry.GetCurves(request, timeout=30).curves
-    return found
-
-
-@pytest.mark.timeout(120)
-def test_a_watch_that_is_resumed_shows_every_point_once(system, tiny_model: str, dataset: str) -> None:
-    run = create(system, "watched", tiny_model, dataset)
+@pytest.fixture(scope="module")
+def watched(system, tiny_model: str, dataset: str) -> tuple[str, list[tuple[str, int]]]:
+    """A run left alone, and the points that a watch of it showed until it was cut, and then until the end."""
+    run = create(system, "undisturbed", tiny_model, dataset)
     seen: list[tuple[str, int]] = []
     token = ""
     first = system.gateway.WatchRun(gateway_service_pb2.WatchRunRequest(name=run), timeout=60)
@@ -142,6 +99,64 @@ def test_a_watch_that_is_resumed_shows_every_point_once(system, tiny_model: str,
         last = event
     assert last is not None
     assert last.run.status.state == JobState.JOB_STATE_SUCCEEDED
+    return run, seen
+
+
+@pytest.mark.timeout(240)
+def test_a_run_that_was_killed_in_every_way_equals_one_left_alone(
+    system, tiny_model: str, dataset: str, watched
+) -> None:
+    disturbed = create(system, "disturbed", tiny_model, dataset)
+    trainer, registry = system.services["trainer"], system.services["registry"]
+
+    wait_for(reaches(system, disturbed, 30, 1), 60, "step 30 of the first attempt")
+    trainer.descendant("tunix_rt.trainer.job").kill()
+
+    wait_for(reaches(system, disturbed, 70, 2), 60, "step 70 of the second attempt")
+    child = trainer.descendant("tunix_rt.trainer.job")
+    trainer.kill()
+    child.wait(10)  # raises if the child outlives its server
+    trainer.environment["TUNIX_RT_WORK"] = str(system.folder / "another host")  # with nothing of the run
+    trainer.start()
+
+    wait_for(reaches(system, disturbed, 110, 3), 60, "step 110 of the third attempt")
+    registry.kill()
+    down = time.monotonic()
+    wait_for(lambda: ended_on(trainer), 60, "the end of training, which needs no registry")
+    wait_for(lambda: time.monotonic() > down + 1.2 * LEASE_SECONDS, 10, "the end of the lease")
+    registry.start()
+    registry.wait_serving()
+
+    run = finish(system, disturbed)
+    assert run.status.state == JobState.JOB_STATE_SUCCEEDED, run.status.error
+    assert run.status.attempt == 3
+
+    alone = state_of(system, watched[0])
+    assert alone.status.state == JobState.JOB_STATE_SUCCEEDED
+    assert alone.status.attempt == 1
+    assert weights(system, run).sha256 == weights(system, alone).sha256
+
+    losses = curve(system, disturbed)
+    assert [int(step) for step in losses.steps] == list(range(1, STEPS + 1))
+    assert list(losses.values) == list(curve(system, alone.name).values)
+
+    stored = [(p.attempt, p.metric, p.step) for p in points_of(system, disturbed)]
+    assert len(stored) == len(set(stored)), "a point was stored twice"
+
+
+def ended_on(trainer) -> bool:
+    """Whether the child of the run that the trainer works on has ended."""
+    return any(Path(trainer.environment["TUNIX_RT_WORK"]).rglob("outcome.json"))
+
+
+def curve(system, run: str) -> registry_service_pb2.Curve:
+    request = registry_service_pb2.GetCurvesRequest(runs=[run], metrics=["train/loss"], max_points=10_000)
+    (found,) = system.registry.GetCurves(request, timeout=30).curves
+    return found
+
+
+def test_a_watch_that_is_resumed_shows_every_point_once(system, watched) -> None:
+    _, seen = watched
     assert len(seen) == len(set(seen))
     assert [step for metric, step in seen if metric == "train/loss"] == list(range(1, STEPS + 1))
 

@@ -16,7 +16,6 @@ import jax
 import pytest
 
 from tunix_rt.jobs.directory import JobDirectory, read_json, write_json
-from tunix_rt.lm.compile_cache import use_compile_cache
 from tunix_rt.lm.tiny import make_tiny_model
 from tunix_rt.traces.text import completion_text
 from tunix_rt.traces.trace import Step, Trace, canonical_json
@@ -112,8 +111,6 @@ def command(directory: JobDirectory) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def jobs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Jobs:
-    cache = tmp_path_factory.mktemp("compiled")
-    use_compile_cache(cache)  # for the jobs inside this process
-    environment = {**os.environ, "TUNIX_RT_COMPILE_CACHE": str(cache)}
+def jobs(tiny_model: Path, compile_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Jobs:
+    environment = {**os.environ, "TUNIX_RT_COMPILE_CACHE": str(compile_cache)}
     return Jobs(tiny_model, tmp_path_factory.mktemp("jobs"), environment)

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import jax
 from llvmlite import ir
 
-from tunix_rt.lm.kernels.emitter import I32, I64, POINTER, VOID, Emitter, Value, compile_module, whole
+from tunix_rt.lm.kernels.emitter import I32, I64, POINTER, VOID, Emitter, Value, whole
+from tunix_rt.lm.kernels.machine_code import compile_module
 
 _FRAME = {"extension": 8, "api": 16, "context": 24, "operands": 72, "results": 112}
 _BUFFER = {"data": 24, "dims": 40}
