@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import uvloop
+
 from tunix_rt.gateway.server import Gateway
 from tunix_rt.gateway.settings import Settings
 from tunix_rt.rpc.telemetry import configure_logs
@@ -28,7 +30,7 @@ def main() -> None:
     """Reads the settings and serves."""
     settings = Settings()
     configure_logs("gateway", settings.log_level)
-    asyncio.run(serve(settings))
+    uvloop.run(serve(settings))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
+import uvloop
 from pydantic import ValidationError
 
 from tunix_rt.registry.server import RegistryServer
@@ -28,7 +28,7 @@ def main() -> int:
         return 2
     configure_logs("registry", settings.log_level)
     try:
-        asyncio.run(_serve(settings))
+        uvloop.run(_serve(settings))
     except (ApiError, RuntimeError, ValueError) as error:
         get_logger().error("cannot serve", error=str(error))
         return 1
