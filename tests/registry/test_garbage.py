@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from tunix_rt.v1 import evaluation_pb2, job_service_pb2, registry_service_pb2, run_pb2
+from tunix_rt.registry import deletion
+from tunix_rt.registry.database import Database
+from tunix_rt.v1 import artifact_pb2, evaluation_pb2, job_service_pb2, registry_service_pb2, run_pb2
 
 DAY = 86_400
 
@@ -106,3 +111,57 @@ async def test_a_run_that_is_being_evaluated_stays(registry, ended):
 async def test_a_negative_age_is_refused(registry):
     failure = await registry.failure_of(collect(registry, age=-1))
     assert list(failure.fields) == ["min_age"]
+
+
+async def retried(registry, make):
+    """What a call answers that uploads again whenever its bytes were collected before it could name them."""
+    while True:
+        call = asyncio.ensure_future(make())
+        await asyncio.wait([call])
+        if call.exception() is None:
+            return call.result()
+        assert (await registry.failure_of(call)).reason == "BLOB_MISSING"
+
+
+async def test_what_is_named_while_garbage_is_collected_keeps_its_bytes(registry):
+    """Artifacts, a model version and sealed datasets are made against a collection that takes all ages."""
+    job = await registry.running()
+    done = asyncio.Event()
+
+    async def collect_on():
+        while not done.is_set():
+            await collect(registry, remove=True)
+
+    async def record(number):
+        files = await registry.files({"a": f"{number} a".encode(), "b": f"{number % 3} b".encode()})
+        artifact = artifact_pb2.Artifact(kind="checkpoint", step=number, files=files)
+        request = job_service_pb2.RecordArtifactRequest(name=job.name, attempt=1, artifact=artifact)
+        return await registry.jobs.RecordArtifact(request)
+
+    async def import_model():
+        return await registry.model(description="made meanwhile")
+
+    collecting = asyncio.gather(*(collect_on() for _ in range(2)))
+    made = await asyncio.gather(*(retried(registry, lambda n=n: record(n)) for n in range(20)))
+    await retried(registry, import_model)
+    sealed = [await registry.sealed_dataset(size) for size in range(31, 34)]
+    done.set()
+    await collecting
+    files = [file.sha256 for artifact in made for file in artifact.files]
+    for digest in [*files, *(dataset.sha256 for dataset in sealed)]:
+        path = registry.blobs / "sha256" / digest[:2] / digest
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+async def test_a_collection_waits_for_who_is_about_to_name_bytes(registry):
+    file = await registry.upload(b"about to be named")
+    database = Database(registry.database)
+    await database.open()
+    async with database.transaction() as tx:
+        await deletion.forbid(tx)
+        collecting = asyncio.ensure_future(collect(registry, remove=True))
+        await asyncio.wait([collecting], timeout=0.2)
+        assert not collecting.done()
+        assert (registry.blobs / "sha256" / file.sha256[:2] / file.sha256).exists()
+    assert (await collecting).blob_count == 1
+    await database.close()
