@@ -8,11 +8,21 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from importlib.metadata import version
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Info, ProcessCollector, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tunix_rt.rpc.telemetry import get_logger
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the number of series
 
 SCRAPE_SECONDS = 5.0
 Measure = Callable[[], Awaitable[Iterable[Metric]]]

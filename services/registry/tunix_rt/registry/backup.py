@@ -14,6 +14,7 @@ from tunix_rt.registry.database import Database, Transaction, known_migrations
 from tunix_rt.rpc.errors import FailedPrecondition, Reason, Unavailable
 from tunix_rt.v1 import artifact_pb2, model_pb2
 from tunix_rt.v1.dataset_pb2 import Dataset
+from tunix_rt.v1.evaluation_pb2 import EvaluationSpec
 
 
 async def back_up(
@@ -116,14 +117,16 @@ async def _copy_table(tx: Transaction, writer: Writer, table: str, columns: tupl
 
 
 async def _required_digests(tx: Transaction) -> set[str]:
-    """The SHA-256 of the files that artifacts, model versions and sealed datasets have."""
+    """The SHA-256 of the files of artifacts, model versions, sealed datasets and imported predictions."""
     found: set[str] = set()
     for table, message in (("artifacts", artifact_pb2.Artifact), ("model_versions", model_pb2.ModelVersion)):
         for row in await tx.all(f"SELECT document FROM {table}"):
             found.update(file.sha256 for file in message.FromString(row["document"]).files)
     for row in await tx.all("SELECT document FROM datasets WHERE state = %(sealed)s", sealed=Dataset.SEALED):
         found.add(Dataset.FromString(row["document"]).sha256)
-    return found
+    for row in await tx.all("SELECT spec FROM jobs WHERE kind = 'evaluation'"):
+        found.add(EvaluationSpec.FromString(row["spec"]).predictions)
+    return found - {""}
 
 
 def _copy_blob(blobs: Blobs, writer: Writer, digest: str, *, required: bool, allow_damaged: bool) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tunix_rt.blobs.blobs import Blob, Blobs
-from tunix_rt.registry import deletion, stored_files
+from tunix_rt.registry import deletion, retention, stored_files
 from tunix_rt.registry.database import Database, Transaction
-from tunix_rt.rpc.errors import FailedPrecondition, InvalidArgument, Reason
+from tunix_rt.registry.retention import Policy
+from tunix_rt.rpc.errors import FailedPrecondition, InvalidArgument, Reason, Violation
 from tunix_rt.v1 import registry_service_pb2
 
 DEFAULT_MIN_AGE = timedelta(days=7)
@@ -59,12 +61,12 @@ async def collect(
     The record of a run stays, so that its name is never used again and evaluations go on to name it. Rows go
     first, bytes after them: what is cut short in between is finished by the next call.
     """
-    before = now - _min_age(request)
+    before, policy = _ages(request, now)
     if not request.remove:
-        async with database.transaction() as tx:
-            return (await _find(tx, blobs, await _dead_runs(tx, before), before)).response()
+        return await _foretell(database, blobs, policy, before, now)
     async with database.transaction() as tx:
         await _begin(tx)
+        expired = await retention.expire(tx, policy, now=now)
         runs = await _dead_runs(tx, before)
         artifacts = await _count_artifacts(tx, runs)
         await _remove_rows(tx, runs, now)
@@ -73,7 +75,27 @@ async def collect(
         found = await _find(tx, blobs, (), before)
         with stored_files.translated():
             await asyncio.to_thread(_delete, blobs, found.blobs)
-    return Garbage(tuple(runs), artifacts, found.blobs).response()
+    response = Garbage(tuple(runs), artifacts, found.blobs).response()
+    expired.tell(response)
+    return response
+
+
+class _Undone(Exception):
+    """Rolls a transaction back."""
+
+
+async def _foretell(
+    database: Database, blobs: Blobs, policy: Policy, before: datetime, now: datetime
+) -> registry_service_pb2.CollectGarbageResponse:
+    """What would be removed: it is done, looked at and undone, as far as it is rows."""
+    response = registry_service_pb2.CollectGarbageResponse()
+    with suppress(_Undone):
+        async with database.transaction() as tx:
+            expired = await retention.expire(tx, policy, now=now)
+            response = (await _find(tx, blobs, await _dead_runs(tx, before), before)).response()
+            expired.tell(response)
+            raise _Undone
+    return response
 
 
 async def _begin(tx: Transaction) -> None:
@@ -88,13 +110,24 @@ def _delete(blobs: Blobs, unnamed: Sequence[Blob]) -> None:
         blobs.delete(blob.sha256)
 
 
-def _min_age(request: registry_service_pb2.CollectGarbageRequest) -> timedelta:
-    if not request.HasField("min_age"):
-        return DEFAULT_MIN_AGE
-    seconds = request.min_age.seconds + request.min_age.nanos / 1e9
-    if not 0 <= seconds <= 10 * 366 * 86_400:
-        raise InvalidArgument.of("min_age", f"is {seconds:g} s; it must be from 0 to ten years.")
-    return timedelta(seconds=seconds)
+def _ages(request: registry_service_pb2.CollectGarbageRequest, now: datetime) -> tuple[datetime, Policy]:
+    """The moment before which garbage is removed, and what is kept how long. Raises InvalidArgument."""
+    found: list[Violation] = []
+
+    def age(field: str) -> timedelta | None:
+        if not request.HasField(field):  # type: ignore[arg-type]
+            return None
+        given = getattr(request, field)
+        seconds = given.seconds + given.nanos / 1e9
+        if not 0 <= seconds <= 10 * 366 * 86_400:
+            found.append(Violation(field, f"is {seconds:g} s; it must be from 0 to ten years."))
+            return None
+        return timedelta(seconds=seconds)
+
+    min_age, policy = age("min_age"), Policy(age("archived_age"), age("checkpoint_age"))
+    if found:
+        raise InvalidArgument(found)
+    return now - (DEFAULT_MIN_AGE if min_age is None else min_age), policy
 
 
 async def _dead_runs(tx: Transaction, before: datetime) -> list[str]:

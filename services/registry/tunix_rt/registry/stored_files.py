@@ -113,5 +113,17 @@ async def require_stored(blobs: Blobs, files: Sequence[artifact_pb2.File], field
         raise InvalidArgument(wrong)
 
 
+async def require_one(blobs: Blobs, sha256: str) -> None:
+    """Raises FailedPrecondition, reason BLOB_MISSING, unless the bytes of a digest are stored."""
+    with translated():
+        found = await asyncio.to_thread(blobs.stat, sha256)
+    if found is None:
+        raise FailedPrecondition(
+            Reason.BLOB_MISSING,
+            f"Not stored: {sha256}. Upload it with UploadBlob, then repeat the call.",
+            {"sha256": sha256},
+        )
+
+
 def sha256_text(value: str) -> str:
     return f"is `{value[:80]}`; it must be a SHA-256 in 64 lower-case hexadecimal digits."

@@ -97,13 +97,26 @@ def collect_garbage(
     min_age_days: Annotated[
         float, typer.Option("--min-age-days", min=0, help="Only what was deleted or stored so long ago.")
     ] = 7.0,
+    archived_days: Annotated[
+        float | None,
+        typer.Option("--archived-days", min=0, help="First delete runs archived so many days ago."),
+    ] = None,
+    checkpoint_days: Annotated[
+        float | None,
+        typer.Option(
+            "--checkpoint-days", min=0, help="Also remove checkpoints of runs that succeeded so long ago."
+        ),
+    ] = None,
     gateway: GatewayOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show, or remove, what deleted runs leave and stored bytes that nothing names."""
-    age = Duration()
-    age.FromMilliseconds(round(min_age_days * DAY_SECONDS * 1000))
-    request = registry_pb.CollectGarbageRequest(remove=remove, min_age=age)
+    request = registry_pb.CollectGarbageRequest(
+        remove=remove,
+        min_age=_days(min_age_days),
+        archived_age=_days(archived_days),
+        checkpoint_age=_days(checkpoint_days),
+    )
     with connect(gateway) as connection:
         found = connection.registry.CollectGarbage(request, timeout=LONG_CALL_SECONDS)
     if json:
@@ -116,6 +129,21 @@ def collect_garbage(
     console.print(f"{what} were removed." if remove else f"{what} would be removed by --remove.")
     for name in found.runs:
         console.print(f"  {name}", markup=False)
+    would = "were" if remove else "would be"
+    if checkpoint_days is not None:
+        console.print(f"Of succeeded runs {found.checkpoint_count} checkpoints {would} removed.")
+    if archived_days is not None:
+        console.print(f"{len(found.expired_runs)} archived runs {would} deleted; they can be restored yet.")
+        for name in found.expired_runs:
+            console.print(f"  {name}", markup=False)
+
+
+def _days(days: float | None) -> Duration | None:
+    if days is None:
+        return None
+    made = Duration()
+    made.FromMilliseconds(round(days * DAY_SECONDS * 1000))
+    return made
 
 
 def read_notes(text: str) -> str:

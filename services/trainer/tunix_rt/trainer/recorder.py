@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,31 +119,33 @@ class Recorder:
 
     async def record_rows(self, claimed: ClaimedJob, directory: JobDirectory) -> None:
         """Records the rows that the run trains on; they are the same in every attempt."""
-        lost, path = claimed.lease_lost, directory.rows
-        blob = await persist(lambda: in_store(store_file, self._blobs, path), "upload", until=lost)
-        file = File(path=path.name, sha256=blob.sha256, size_bytes=blob.size_bytes)
-        request = pb.RecordArtifactRequest(
-            name=claimed.name, attempt=claimed.attempt, artifact=Artifact(kind=ROWS, files=[file])
-        )
+        path = directory.rows
+
+        async def store() -> list[File]:
+            blob = await in_store(store_file, self._blobs, path)
+            return [File(path=path.name, sha256=blob.sha256, size_bytes=blob.size_bytes)]
+
         await persist(
-            lambda: answer(self._jobs.RecordArtifact(request, timeout=CALL_SECONDS)),
-            "RecordArtifact",
-            until=lost,
+            lambda: self._store_and_record(claimed, ROWS, store, 0),
+            "recording of the rows",
+            until=claimed.lease_lost,
         )
 
     async def _record(self, claimed: ClaimedJob, kind: str, folder: Path, *, step: int) -> Artifact:
         artifact: Artifact = await persist(
-            lambda: self._store_and_record(claimed, kind, folder, step),
+            lambda: self._store_and_record(claimed, kind, partial(store_files, self._blobs, folder), step),
             f"recording of a {kind}",
             until=claimed.lease_lost,
         )
         get_logger().info("recorded", kind=kind, step=step, artifact=artifact.name)
         return artifact
 
-    async def _store_and_record(self, claimed: ClaimedJob, kind: str, folder: Path, step: int) -> Artifact:
-        """Uploads and records; again if a deletion took the bytes that another run had stored."""
+    async def _store_and_record(
+        self, claimed: ClaimedJob, kind: str, store: Callable[[], Awaitable[Sequence[File]]], step: int
+    ) -> Artifact:
+        """Uploads and records; again if a deletion took the bytes before they were named."""
         for _ in range(_UPLOADS):
-            files = await store_files(self._blobs, folder)
+            files = await store()
             request = pb.RecordArtifactRequest(
                 name=claimed.name,
                 attempt=claimed.attempt,
