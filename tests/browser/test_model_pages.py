@@ -144,7 +144,7 @@ async def get(url):
         (
             "/models/math",
             [
-                "2.00 points worse than",
+                "2 points worse than",
                 "50.0 % on units",
                 "gate overridden",
                 "the old one is broken",
