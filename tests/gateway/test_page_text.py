@@ -53,9 +53,7 @@ def test_output_without_anything_to_see_says_so(output, shown):
     assert text.shown_output(output) == shown
 
 
-def test_only_runs_and_evaluations_have_pages():
-    assert [text.page_of(name) for name in ("runs/a", "evaluations/b", "models/m/versions/v1")] == [
-        "/runs/a",
-        "/evaluations/b",
-        "",
-    ]
+def test_runs_evaluations_and_model_versions_have_pages():
+    known = ("runs/a", "evaluations/b", "models/m/versions/v1")
+    assert [text.page_of(name) for name in known] == ["/runs/a", "/evaluations/b", "/models/m/versions/v1"]
+    assert [text.page_of(name) for name in ("datasets/a", "artifacts/b", "predictors/c")] == ["", "", ""]

@@ -161,6 +161,7 @@ async def test_models_are_listed_by_name_with_what_points_to_them(registry, api)
     assert (tiny.newest_version, tiny.production_version, tiny.version_count) == (V2, V2, 2)
     assert [(alias.name, alias.version) for alias in tiny.aliases] == [(CHAMPION, V1)]
     assert not second.next_page_token
+    assert list((await api.ListModels(pb.ListModelsRequest(model="models/tiny"))).models) == [tiny]
 
 
 async def test_a_model_without_versions_has_no_events(registry):

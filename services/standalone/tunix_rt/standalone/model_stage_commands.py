@@ -238,13 +238,10 @@ def parse_floor(text: str) -> model_pb.SectionFloor:
 
 def present_baseline(connection: Connection, name: str) -> model_pb.Baseline:
     """The baseline of a model. Raises CommandError if it has none."""
-    request = registry_pb.ListModelsRequest(page_size=1000)
-    while True:
-        page = connection.registry.ListModels(request, timeout=CALL_SECONDS)
-        for model in page.models:
-            if model.name == name and model.HasField("baseline"):
-                return model.baseline
-        if not page.next_page_token:
-            text = f"{name} has no baseline; `tunix-rt models baseline {name} EVALUATION` sets one."
-            raise CommandError("BASELINE_MISSING", text)
-        request.page_token = page.next_page_token
+    request = registry_pb.ListModelsRequest(model=name)
+    page = connection.registry.ListModels(request, timeout=CALL_SECONDS)
+    for model in page.models:
+        if model.HasField("baseline"):
+            return model.baseline
+    text = f"{name} has no baseline; `tunix-rt models baseline {name} EVALUATION` sets one."
+    raise CommandError("BASELINE_MISSING", text)

@@ -9,8 +9,8 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tunix_rt.gateway.sentence import items_test, p_value_text, shown_interval, subject_label
-from tunix_rt.rpc.names import PREDICTOR, matches
-from tunix_rt.v1 import evaluation_pb2, job_pb2
+from tunix_rt.rpc.names import MODEL_VERSION, PREDICTOR, matches
+from tunix_rt.v1 import evaluation_pb2, job_pb2, model_pb2
 
 NONE = "–"
 SHOWN_TEMPLATE = 60  # characters
@@ -144,8 +144,17 @@ def shown_output(output: str) -> str:
 
 
 def page_of(name: str) -> str:
-    """The path of the page of a run or an evaluation; empty for anything else."""
-    return f"/{name}" if name.startswith(("runs/", "evaluations/")) else ""
+    """The path of the page of a run, an evaluation or a model version; empty for anything else."""
+    shown = name.startswith(("runs/", "evaluations/")) or matches(name, MODEL_VERSION)
+    return f"/{name}" if shown else ""
+
+
+def stage_word(stage: model_pb2.ModelStage.ValueType) -> str:
+    """The stage of a model version in lower case; empty for none."""
+    known = model_pb2.ModelStage
+    if not stage:
+        return ""
+    return known.Name(stage).removeprefix("MODEL_STAGE_").lower() if stage in known.values() else "unknown"
 
 
 def imported(subject: str) -> bool:
@@ -165,6 +174,7 @@ FILTERS: dict[str, Any] = {
     "items_test": items_test,
     "spec_text": spec_text,
     "page_of": page_of,
+    "stage_word": stage_word,
     "imported": imported,
     "shown_output": shown_output,
 }
