@@ -225,6 +225,16 @@ async def test_beside_another_scorer_verdicts_change_no_score_and_no_board(
     assert (board.entries[0].evaluation_count, board.unranked_reason) == (2, "")
 
 
+async def test_a_score_with_verdicts_beside_it_can_be_made_again(
+    stack: Any, tiny: str, dataset: str, honest: Evaluation
+) -> None:
+    beside = await judged(stack, tiny, dataset, named(HONEST, honest), scorer="", limit=4)
+    request = registry_service_pb2.VerifyEvaluationRequest(name=beside.name)
+    found = await stack.registry.VerifyEvaluation(request)
+    assert beside.result.judged.HasField("corrected")
+    assert (found.verified, found.difference, found.item_count) == (True, "", 4)
+
+
 async def test_undecided_outputs_are_not_accepted(stack: Any, tiny: str, dataset: str) -> None:
     beside = await judged(stack, tiny, dataset, MUMBLE, scorer="")
     assert (beside.result.judged.undecided_count, beside.result.judged.score.mean) == (6, 0.0)

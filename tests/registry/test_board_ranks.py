@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tunix_rt.scoring.shares import share_score
 from tunix_rt.stats.intervals import wilson
 from tunix_rt.v1 import dataset_pb2, evaluation_pb2, job_service_pb2, registry_service_pb2
 
@@ -263,3 +264,16 @@ async def test_what_does_not_count_fully_is_marked(registry, result, scores, rea
     await evaluate(registry, "predictors/p", dataset, scores, spec=spec, **result)
     (entry,) = await entries(registry, dataset)
     assert entry.override_reason == reason
+
+
+async def test_a_section_of_several_samples_has_the_interval_of_the_bootstrap(registry):
+    dataset = await dataset_of(registry, METAS)
+    spec = {"samples": 2, "decoding": evaluation_pb2.Decoding(temperature=1)}
+    scores = [[1.0, float(i % 3 == 0)] for i in range(24)]
+    await evaluate(registry, "predictors/a", dataset, scores, spec=spec | {"predictions": "a" * 64})
+    await evaluate(registry, "predictors/b", dataset, scores[::-1], spec=spec | {"predictions": "b" * 64})
+    found = await entries(registry, dataset, section="sums")
+    expected = share_score([sum(own) / 2 for own in scores[:16]])
+    (entry,) = [each for each in found if each.subject == "predictors/a"]
+    assert (entry.score.method, entry.score.mean, entry.score.count) == ("bca", expected.mean, 16)
+    assert (entry.score.low, entry.score.high) == pytest.approx((expected.low, expected.high), abs=1e-12)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tunix_rt.stats.intervals import Interval, bca_mean, bootstrap_mean, wilson
+from tunix_rt.stats.intervals import Interval, bca_mean, bca_means, bootstrap_mean, wilson
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
@@ -108,3 +108,17 @@ def test_bca_of_one_unusual_value_stays_within_the_values() -> None:
 def test_bca_refuses_too_few_resamples() -> None:
     with pytest.raises(ValueError, match="it must be at least 100"):
         bca_mean([1.0, 0.0], seed=0, resamples=10)
+
+
+def test_samples_that_share_their_draws_have_the_intervals_of_each_alone() -> None:
+    generator = np.random.default_rng(3)
+    rows = [*(generator.integers(0, 5, size=300) / 4).reshape(5, 60).tolist(), [0.5] * 60]
+    for row, found in zip(rows, bca_means(rows, seed=7), strict=True):
+        alone = bca_mean(row, seed=7)
+        assert found.low == pytest.approx(alone.low, abs=1e-12)
+        assert found.high == pytest.approx(alone.high, abs=1e-12)
+
+
+def test_samples_of_different_sizes_cannot_share_their_draws() -> None:
+    with pytest.raises(ValueError, match="differ in size"):
+        bca_means([[0.0, 1.0], [0.5]], seed=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -64,14 +64,31 @@ def bca_mean(
     z = Φ⁻¹(tail), each end is the quantile Φ(z₀ + (z₀ + z)/(1 - a(z₀ + z))) of the resampled means.
     Efron, JASA 82 (1987). Equal values give no width. Raises ValueError as `bootstrap_mean` does.
     """
-    sample = finite_sample(values)
+    (interval,) = bca_means([values], seed=seed, confidence=confidence, resamples=resamples)
+    return interval
+
+
+def bca_means(
+    rows: Sequence[Sequence[float]], *, seed: int, confidence: float = 0.95, resamples: int = 10_000
+) -> list[Interval]:
+    """The intervals of `bca_mean` for several samples of one size, which share their draws."""
+    samples = [finite_sample(values) for values in rows]
     if resamples < 100:
         raise ValueError(f"resamples is {resamples}; it must be at least 100.")
     tail = (1 - checked_confidence(confidence)) / 2
+    if len({sample.size for sample in samples}) > 1:
+        raise ValueError("the samples differ in size; only those of one size can share their draws.")
+    if not samples:
+        return []
+    means = _shared_means(np.stack(samples), seed=seed, resamples=resamples)
+    return [_bca(sample, own, tail) for sample, own in zip(samples, means, strict=True)]
+
+
+def _bca(sample: NDArray[np.float64], means: NDArray[np.float64], tail: float) -> Interval:
+    """The interval of one sample from its resampled means."""
     if (sample == sample[0]).all():
         return Interval(low=float(sample[0]), high=float(sample[0]))
-    means = resampled_means(sample, seed=seed, resamples=resamples)
-    mean = sample.mean()
+    mean, resamples = sample.mean(), means.size
     rounding = 1e-12 * np.abs(sample).max()  # equal sums in another order are ties
     below = np.count_nonzero(means < mean - rounding)
     equal = np.count_nonzero(np.abs(means - mean) <= rounding)
@@ -101,6 +118,26 @@ def resampled_means(sample: NDArray[np.float64], *, seed: int, resamples: int) -
         draws = generator.integers(0, sample.size, size=(count, sample.size))
         means[start : start + count] = sample[draws].mean(axis=1)
     return means
+
+
+def _shared_means(
+    samples: NDArray[np.float64], *, seed: int, resamples: int
+) -> Iterator[NDArray[np.float64]]:
+    """What `resampled_means` gives for each row of samples (rows, size), with one set of draws for all."""
+    if len(samples) == 1:
+        yield resampled_means(samples[0], seed=seed, resamples=resamples)
+        return
+    size = samples.shape[1]
+    generator = np.random.default_rng(seed)
+    block = max(1, 2_000_000 // size)
+    means = np.empty((len(samples), resamples))
+    for start in range(0, resamples, block):
+        count = min(block, resamples - start)
+        draws = generator.integers(0, size, size=(count, size))
+        places = draws + np.arange(count)[:, None] * size
+        times = np.bincount(places.ravel(), minlength=count * size).reshape(count, size)
+        means[:, start : start + count] = samples @ times.T.astype(np.float64) / size
+    yield from means
 
 
 def normal_quantile(confidence: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,13 +13,14 @@ from tunix_rt.jobs.judge_spec import is_judged_by
 from tunix_rt.registry.board_items import ItemParts, ItemTable
 from tunix_rt.registry.specs import shared_spec
 from tunix_rt.rpc import names
-from tunix_rt.scoring.shares import share_score
+from tunix_rt.scoring.shares import share_scores
 from tunix_rt.stats.ranking import Place, rank_tied
 from tunix_rt.v1 import evaluation_pb2, registry_service_pb2
 
 RANDOM_SEED = 20_251_031  # that of comparisons, so that a pair has one p-value everywhere
 
 Board = registry_service_pb2.Leaderboard.Board
+Entry = registry_service_pb2.Leaderboard.Entry
 
 
 @dataclass(frozen=True)
@@ -97,24 +99,32 @@ def make_board(rows: BoardRows) -> Board:
     )
     scores = rows.items.of(entry.evaluation for entry in entries)
     places = [Place(0, None)] * len(entries) if board.unranked_reason else _ranked(rows, scores)
-    keys = [_key(candidate, rows.best_of_model) for candidate in candidates]
-    for place, candidate, own in zip(places, entries, scores, strict=True):
-        entry = board.entries.add(
-            rank=place.rank,
-            subject=candidate.subject,
-            evaluation=candidate.evaluation,
-            score=share_score(own[~np.isnan(own)].tolist()) if rows.by_part else candidate.result.score,
-            extracted_rate=candidate.result.extracted_rate,
-            contaminated_count=candidate.result.contaminated_count,
-            weights_digest=candidate.weights_digest,
-            evaluation_count=keys.count(_key(candidate, rows.best_of_model)),
-            override_reason=override_reason(candidate.result, rows.split_size),
-            tie_p_value=place.p_value,
-            model=candidate.model,
-        )
-        if candidate.result.HasField("likelihood"):
-            entry.likelihood.CopyFrom(candidate.result.likelihood)
+    shares = [candidate.result.score for candidate in entries]
+    if rows.by_part:
+        shares = share_scores([own[~np.isnan(own)].tolist() for own in scores])
+    counts = Counter(_key(candidate, rows.best_of_model) for candidate in candidates)
+    for place, candidate, share in zip(places, entries, shares, strict=True):
+        entry = _entry(candidate, place, share, rows.split_size)
+        entry.evaluation_count = counts[_key(candidate, rows.best_of_model)]
+        board.entries.append(entry)
     return board
+
+
+def _entry(candidate: Candidate, place: Place, score: evaluation_pb2.Score, split_size: int) -> Entry:
+    result = candidate.result
+    return Entry(
+        rank=place.rank,
+        subject=candidate.subject,
+        evaluation=candidate.evaluation,
+        score=score,
+        extracted_rate=result.extracted_rate,
+        contaminated_count=result.contaminated_count,
+        weights_digest=candidate.weights_digest,
+        likelihood=result.likelihood if result.HasField("likelihood") else None,
+        override_reason=override_reason(result, split_size),
+        tie_p_value=place.p_value,
+        model=candidate.model,
+    )
 
 
 def override_reason(result: evaluation_pb2.EvaluationResult, split_size: int) -> str:

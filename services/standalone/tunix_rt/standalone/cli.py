@@ -67,7 +67,9 @@ ENTRIES = (
         "tasks", "task_commands", "app", "Create, list and show tasks: evaluations that everybody runs alike."
     ),
     Entry("judges", "judge_commands", "app", "Measure how far a judge can be believed."),
-    Entry("evaluations", "evaluations_commands", "app", "List and show evaluations; import predictions."),
+    Entry(
+        "evaluations", "evaluations_commands", "app", "List, show and verify evaluations; import predictions."
+    ),
     Entry(
         "generate",
         "evaluation_commands",

@@ -42,10 +42,7 @@ def leaderboard(
     gateway: GatewayOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Rank what was evaluated on a dataset or by a task; only comparable evaluations share a board.
-
-    `2=` is a rank that several entries share, because the paired test does not tell them apart.
-    """
+    """Rank what was evaluated on a dataset or by a task; only comparable evaluations share a board."""
     if bool(dataset) == bool(task) or (task and split):
         raise InvalidArgument.of(
             "dataset", "excludes --task, and --split needs a DATASET; give DATASET or --task."

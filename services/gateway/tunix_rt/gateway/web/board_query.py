@@ -30,10 +30,11 @@ def board_request(query: QueryParams) -> registry_service_pb2.GetLeaderboardRequ
     if violations := [each for each in (*bad, fault) if each]:
         raise InvalidArgument(violations)
     request = registry_service_pb2.GetLeaderboardRequest(
-        **{name: query.get(name, "") for name in _TEXTS},
         models=[model for model in query.getlist("model") if model],
         best_of_model=query.get("best", "") == "model",
     )
+    for name in _TEXTS:
+        setattr(request, name, query.get(name, ""))
     for label in filter(None, query.getlist("label")):
         key, _, value = label.partition("=")
         request.labels[key] = value
