@@ -21,6 +21,7 @@ from tunix_rt.gateway.backends import Backends, own_error
 from tunix_rt.gateway.settings import is_loopback
 from tunix_rt.gateway.web.access import AccessMiddleware, HeadersMiddleware, SignIn
 from tunix_rt.gateway.web.api import Api
+from tunix_rt.gateway.web.artifacts import ArtifactPages
 from tunix_rt.gateway.web.assets import plotly_path, plotly_script
 from tunix_rt.gateway.web.pages import Pages
 from tunix_rt.rpc.errors import ApiError
@@ -49,6 +50,7 @@ def build_app(backends: Backends, gate: TokenGate, *, stopping: asyncio.Event, a
     names are answered, so that no foreign page can read it through the browser.
     """
     pages, api = Pages(backends), Api(backends, stopping=stopping)
+    artifacts = ArtifactPages(backends, pages)
     errors = _Errors(pages)
     local = gate.open and is_loopback(address)
     hosts = ["localhost", "127.0.0.1", "::1", "[::1]"] if local else ["*"]
@@ -60,6 +62,9 @@ def build_app(backends: Backends, gate: TokenGate, *, stopping: asyncio.Event, a
             Route("/compare", pages.compare),
             Route("/leaderboard", pages.leaderboard),
             Route("/evaluations/{id}", pages.evaluation),
+            Route("/artifacts/{id}", artifacts.artifact),
+            Route("/artifacts/{id}/files/{path:path}", artifacts.download),
+            Route("/artifacts/{id}/images/{path:path}", artifacts.image),
             Route("/sign-in", sign_in.form, methods=["GET"]),
             Route("/sign-in", sign_in.submit, methods=["POST"]),
             Route("/api/status", api.status),
