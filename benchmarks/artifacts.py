@@ -1,4 +1,4 @@
-"""Measures files of an artifact on their way to the object store and back: `python benchmarks/artifacts.py [--quick]`.
+"""Measures files on their way to the object store and back: `python benchmarks/artifacts.py [--quick]`.
 
 Starts embedded PostgreSQL, a registry and a gateway as processes of their own, as the stack does, and moves a
 file of 500 MB through each of them with the code of the command line; once with a folder as the object store,
@@ -209,7 +209,9 @@ def bare_server() -> Iterator[grpc.Channel]:
     process = context.Process(target=serve_bare, args=(ports,), daemon=True)
     process.start()
     try:
-        with grpc.insecure_channel(f"127.0.0.1:{ports.get(timeout=60)}", options=channel_options()) as channel:
+        with grpc.insecure_channel(
+            f"127.0.0.1:{ports.get(timeout=60)}", options=channel_options()
+        ) as channel:
             yield channel
     finally:
         process.kill()
@@ -290,8 +292,8 @@ def s3(folder: Path) -> Iterator[str]:
     subprocess.run([program, "format", "--storage", "file", "--bucket", f"{folder}/s3/", metadata, "bench"],
                    check=True, **quiet)  # fmt: skip
     port = free_port()
-    command = [program, "gateway", "--no-usage-report", "--multi-buckets", "--cache-dir", f"{folder}/cache",
-               metadata, f"127.0.0.1:{port}"]  # fmt: skip
+    command = [program, "gateway", "--no-usage-report", "--multi-buckets", "--keep-etag",
+               "--cache-dir", f"{folder}/cache", metadata, f"127.0.0.1:{port}"]  # fmt: skip
     process = subprocess.Popen(command, **quiet)
     try:
         wait_for(port)

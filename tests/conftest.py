@@ -136,8 +136,8 @@ def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     subprocess.run([JUICEFS, "format", "--storage", "file", "--bucket", f"{folder}/data/", metadata, "test"],
                    check=True, **quiet)  # fmt: skip
     port = free_port()
-    command = [JUICEFS, "gateway", "--no-usage-report", "--multi-buckets", "--cache-dir", f"{folder}/cache",
-               metadata, f"127.0.0.1:{port}"]  # fmt: skip
+    command = [JUICEFS, "gateway", "--no-usage-report", "--multi-buckets", "--keep-etag",
+               "--cache-dir", f"{folder}/cache", metadata, f"127.0.0.1:{port}"]  # fmt: skip
     with subprocess.Popen(command, **quiet) as server:
         _wait_for(port)
         yield f"s3://{ACCESS}:{SECRET}@127.0.0.1:{port}/blobs?secure=false"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 from collections.abc import AsyncIterator
 
@@ -19,7 +20,7 @@ from tunix_rt.gateway.settings import Settings
 from tunix_rt.rpc.errors import NotFound
 from tunix_rt.rpc.server import Server
 from tunix_rt.stats.intervals import wilson
-from tunix_rt.v1 import dataset_pb2, evaluation_pb2, job_pb2, model_pb2, run_pb2
+from tunix_rt.v1 import artifact_pb2, dataset_pb2, evaluation_pb2, job_pb2, model_pb2, run_pb2
 from tunix_rt.v1 import registry_service_pb2 as pb2
 from tunix_rt.v1.registry_service_pb2_grpc import (
     RegistryServiceServicer,
@@ -55,6 +56,35 @@ class LiteralRegistry(RegistryServiceServicer):
         self.live_steps = 3
         self.changed = asyncio.Condition()
         self.board_requests = []
+        self.artifacts: dict[str, artifact_pb2.Artifact] = {}
+        self.files: dict[str, bytes] = {}
+
+    def add_artifact(self, name: str, owner: str, kind: str, files: dict[str, bytes], step: int = 0) -> None:
+        """Stores files and records them."""
+        made = artifact_pb2.Artifact(
+            name=f"artifacts/{name}", kind=kind, owner=owner, attempt=1, step=step, digest="d" * 64,
+            size_bytes=sum(map(len, files.values())), create_time=Timestamp(seconds=NOW),
+        )  # fmt: skip
+        for path, data in files.items():
+            digest = hashlib.sha256(data).hexdigest()
+            self.files[digest] = data
+            made.files.add(path=path, sha256=digest, size_bytes=len(data))
+        self.artifacts[made.name] = made
+
+    async def ListArtifacts(self, request, context):
+        fitting = [
+            a for a in self.artifacts.values() if a.owner == request.owner and request.kind in ("", a.kind)
+        ]
+        return pb2.ListArtifactsResponse(artifacts=fitting)
+
+    async def GetArtifact(self, request, context):
+        if request.name not in self.artifacts:
+            raise NotFound(request.name)
+        return self.artifacts[request.name]
+
+    async def ReadBlob(self, request, context):
+        for first in range(0, len(self.files[request.sha256]), 500_000):
+            yield pb2.ReadBlobResponse(data=self.files[request.sha256][first : first + 500_000])
 
     async def end_live_run(self) -> None:
         async with self.changed:

@@ -47,7 +47,10 @@ async def broken_upload(registry, size=HALF):
         send(
             registry,
             pb.UploadBlobRequest(sha256=DIGEST, size_bytes=len(DATA)),
-            *(pb.UploadBlobRequest(data=DATA[at : min(at + 1_000_000, size)]) for at in range(0, size, 1_000_000)),
+            *(
+                pb.UploadBlobRequest(data=DATA[at : min(at + 1_000_000, size)])
+                for at in range(0, size, 1_000_000)
+            ),
         )
     )
     assert list(failure.fields) == ["size_bytes"]

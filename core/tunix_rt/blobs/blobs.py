@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from tunix_rt.blobs.direct import DirectTransfers
 
 CHUNK_BYTES = 512 * 1024
 RENEWED_AFTER = timedelta(days=1)
@@ -64,6 +67,9 @@ class Blobs(Protocol):
 
     def put_file(self, path: Path, blob: Blob) -> None:
         """Stores a file whose digest the caller has computed. Stored bytes are left as they are."""
+
+    direct: DirectTransfers | None
+    """How clients reach the store without a server in the middle; None if they cannot."""
 
     @property
     def partials(self) -> Path:

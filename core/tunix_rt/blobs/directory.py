@@ -22,6 +22,7 @@ from tunix_rt.blobs.blobs import (
     is_sha256,
     key_of,
 )
+from tunix_rt.blobs.direct import DirectTransfers
 
 
 class DirectoryBlobs:
@@ -29,6 +30,7 @@ class DirectoryBlobs:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self.direct: DirectTransfers | None = None
         root.mkdir(parents=True, exist_ok=True)
 
     def stat(self, sha256: str) -> Blob | None:

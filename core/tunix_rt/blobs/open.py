@@ -10,9 +10,11 @@ from tunix_rt.blobs.directory import DirectoryBlobs
 
 
 def open_blobs(url: str) -> Blobs:
-    """Opens `file:///folder` or `s3://KEY:SECRET@host:port/bucket?secure=false`.
+    """Opens `file:///folder` or `s3://KEY:SECRET@host:port/bucket?secure=false&public=https://host`.
 
-    In an `s3` URL key and secret are percent-encoded; `secure` is `true` unless given.
+    In an `s3` URL key and secret are percent-encoded; `secure` is `true` unless given. `public` is the
+    store's address as clients reach it, for direct transfers; `region` is what its URLs are signed for,
+    `us-east-1` unless given.
     Raises ValueError for another scheme or missing parts, BlobsUnavailableError
     if the store does not answer.
     """
@@ -26,6 +28,19 @@ def open_blobs(url: str) -> Blobs:
         from tunix_rt.blobs.s3 import S3Blobs
 
         endpoint = parts.hostname + (f":{parts.port}" if parts.port else "")
-        secure = parse_qs(parts.query).get("secure", ["true"])[0] != "false"
-        return S3Blobs(endpoint, bucket, unquote(parts.username), unquote(parts.password), secure=secure)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        public = query.get("public", "")
+        if public and (urlsplit(public).scheme not in {"http", "https"} or not urlsplit(public).netloc):
+            raise ValueError(
+                f"`public` of an s3 URL is `{public}`; it must be http://host:port or https://host:port"
+            )
+        return S3Blobs(
+            endpoint,
+            bucket,
+            unquote(parts.username),
+            unquote(parts.password),
+            secure=query.get("secure", "true") != "false",
+            public=public,
+            region=query.get("region", "us-east-1"),
+        )
     raise ValueError(f"`{parts.scheme}` is no object store; use file:///folder or s3://…")

@@ -51,7 +51,7 @@ class Partial:
             self._load(offset)
 
     def complete(self) -> Path:
-        """The path of the file, which is whole and durable. Raises BlobCorruptError, and keeps nothing then."""
+        """The path of the file, whole and durable. Raises BlobCorruptError, and keeps nothing then."""
         with self._lock:
             found = self._digest.hexdigest()
             if (found, self.size_bytes) != (self._blob.sha256, self._blob.size_bytes):
@@ -95,8 +95,8 @@ class Partial:
 def open_partial(folder: Path, blob: Blob, *, resume: bool = True) -> Partial:
     """The longest start of a blob that an earlier upload left; an empty one if there is none.
 
-    Of one that another upload still writes, what it has so far is copied: several may send the same bytes, and
-    an upload whose client is gone holds nobody up.
+    Of one that another upload still writes, what it has so far is copied: several may send the same bytes,
+    and an upload whose client is gone holds nobody up.
     """
     folder.mkdir(parents=True, exist_ok=True)
     held: list[Path] = []

@@ -15,6 +15,7 @@ from tunix_rt.registry import (
     dataset_sealing,
     dataset_statistics,
     datasets,
+    direct_transfers,
     garbage,
     leaderboard,
     logs,
@@ -269,6 +270,30 @@ class RegistryServicer(ModelMethods, registry_service_pb2_grpc.RegistryServiceSe
         """Streams the bytes of a stored file."""
         async for data in transfers.read(self._blobs, request.sha256, request.offset):
             yield pb.ReadBlobResponse(data=data)
+
+    async def StartDirectUpload(
+        self, request: pb.StartDirectUploadRequest, _context: Context
+    ) -> pb.DirectUpload:
+        """Begins to store the bytes of one file in parts that go to the object store."""
+        return await direct_transfers.start(self._blobs, request)
+
+    async def CompleteDirectUpload(
+        self, request: pb.CompleteDirectUploadRequest, _context: Context
+    ) -> pb.CompleteDirectUploadResponse:
+        """Checks the bytes of a direct upload and makes them readable."""
+        return await direct_transfers.complete(self._blobs, request)
+
+    async def AbortDirectUpload(
+        self, request: pb.AbortDirectUploadRequest, _context: Context
+    ) -> pb.AbortDirectUploadResponse:
+        """Drops what has come of a direct upload."""
+        return await direct_transfers.abort(self._blobs, request)
+
+    async def SignDownload(
+        self, request: pb.SignDownloadRequest, _context: Context
+    ) -> pb.SignDownloadResponse:
+        """Signs a URL from which a stored file can be read."""
+        return await direct_transfers.sign(self._blobs, request)
 
     async def GetArtifact(self, request: pb.GetArtifactRequest, _context: Context) -> artifact_pb2.Artifact:
         """Returns an artifact."""

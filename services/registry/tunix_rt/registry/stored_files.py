@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,8 +25,7 @@ from tunix_rt.rpc.errors import (
     Unavailable,
     Violation,
 )
-from tunix_rt.rpc.streams import discard
-from tunix_rt.v1 import artifact_pb2, registry_service_pb2
+from tunix_rt.v1 import artifact_pb2
 
 MAX_BLOB_BYTES = 2**40
 MAX_FILES = 1000
@@ -126,4 +125,5 @@ async def require_one(blobs: Blobs, sha256: str) -> None:
 
 
 def sha256_text(value: str) -> str:
+    """What is wrong with a text that is no SHA-256."""
     return f"is `{value[:80]}`; it must be a SHA-256 in 64 lower-case hexadecimal digits."

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import suppress
 
 from tunix_rt.blobs.blobs import Blob, BlobCorruptError, BlobMissingError, Blobs, is_sha256
@@ -32,7 +31,7 @@ async def upload(blobs: Blobs, groups: AsyncIterator[list[pb.UploadBlobRequest]]
     if first is None:
         raise InvalidArgument.of("sha256", "is required in the first message; the stream was empty.")
     announced = _announced(first[0])
-    if await _is_stored(blobs, announced):
+    if await is_stored(blobs, announced):
         yield announced.size_bytes
     else:
         with translated():
@@ -66,22 +65,25 @@ async def read(blobs: Blobs, sha256: str, offset: int) -> AsyncIterator[bytes]:
     if offset > blob.size_bytes:
         raise InvalidArgument.of("offset", f"is {offset}, beyond the {blob.size_bytes} bytes of the file.")
     chunks = blobs.read(sha256, offset)
-    group = functools.partial(asyncio.to_thread, lambda: list(itertools.islice(chunks, _READ_TOGETHER)))
-    coming = asyncio.create_task(group())
+
+    def group() -> Awaitable[list[bytes]]:
+        return asyncio.to_thread(lambda: list(itertools.islice(chunks, _READ_TOGETHER)))
+
+    coming = asyncio.ensure_future(group())
     try:
         while True:
             with translated():
                 ready = await coming
             if not ready:
                 return
-            coming = asyncio.create_task(group())  # read and hashed while these are sent
+            coming = asyncio.ensure_future(group())  # read and hashed while these are sent
             for chunk in ready:
                 yield chunk
     finally:
         await asyncio.gather(coming, return_exceptions=True)
 
 
-async def _is_stored(blobs: Blobs, announced: Blob) -> bool:
+async def is_stored(blobs: Blobs, announced: Blob) -> bool:
     """Whether the bytes are there; they are young again then. Raises InvalidArgument for another size."""
     with translated():
         stored = await asyncio.to_thread(blobs.stat, announced.sha256)
@@ -93,6 +95,12 @@ async def _is_stored(blobs: Blobs, announced: Blob) -> bool:
     with translated():
         await asyncio.to_thread(blobs.renew, announced.sha256)
     return True
+
+
+def corrupt(announced: Blob, error: BlobCorruptError) -> InvalidArgument:
+    """The error of bytes that are not what was announced."""
+    text = f"was announced as {announced.sha256}, but the bytes have {error.found}. Send them again."
+    return InvalidArgument([Violation("sha256", text)], Reason.BLOB_CORRUPT)
 
 
 async def _receive(
@@ -125,8 +133,8 @@ async def _receive(
             return
         group = await anext(groups, None)
     text = (
-        f"was announced as {announced.size_bytes}, but only {partial.size_bytes} bytes came. Send them all: the"
-        " first response of the next stream says where to go on."
+        f"was announced as {announced.size_bytes}, but only {partial.size_bytes} bytes came. Send them all;"
+        " the first response of the next stream says where to go on."
     )
     raise InvalidArgument.of("size_bytes", text)
 
@@ -135,8 +143,7 @@ async def _store(blobs: Blobs, partial: Partial, announced: Blob) -> None:
     try:
         path = await asyncio.to_thread(partial.complete)
     except BlobCorruptError as error:
-        text = f"was announced as {announced.sha256}, but the bytes have {error.found}. Send them again."
-        raise InvalidArgument([Violation("sha256", text)], Reason.BLOB_CORRUPT) from error
+        raise corrupt(announced, error) from error
     except OSError as error:
         raise unavailable() from error
     with translated():

@@ -14,6 +14,7 @@ import grpc
 from tunix_rt.blobs.blobs import hash_file
 from tunix_rt.blobs.manifest import is_safe_path
 from tunix_rt.rpc.status import reason_of, status_of
+from tunix_rt.standalone import direct_transfers, signed_urls
 from tunix_rt.standalone.connection import LONG_CALL_SECONDS
 from tunix_rt.standalone.failures import CommandError
 from tunix_rt.standalone.writing import HashedWriter
@@ -63,8 +64,9 @@ def download_files(
 ) -> None:
     """Writes the files under `target`; each is whole and has its digest, or is not there.
 
-    Files that are there with their digest are not fetched again, and what a call that broke off has fetched of
-    one, `.{name}.{sha256}.partial`, is gone on with. Raises CommandError if bytes do not have their digest.
+    Files that are there with their digest are not fetched again. What a call that broke off has fetched of
+    one lies in `.{name}.{sha256}.partial`, and the next goes on from there. Raises CommandError if bytes do
+    not have their digest.
     """
     for file in files:
         if not is_safe_path(file.path):
@@ -84,7 +86,7 @@ class _Transfer:
         self._file = file
         self._advance = advance
         self._told = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.place = 0
 
     def run(self) -> None:
@@ -93,14 +95,18 @@ class _Transfer:
         while True:
             before = self.place
             try:
-                return self.attempt(timeout=LONG_CALL_SECONDS + self._file.size_bytes / SLOWEST_BYTES)
-            except grpc.RpcError as error:
+                self.attempt(timeout=LONG_CALL_SECONDS + self._file.size_bytes / SLOWEST_BYTES)
+                return
+            except (grpc.RpcError, signed_urls.StoreAnswerError) as error:
                 if self.place > before:
                     pauses = iter(PAUSES)
                 pause = next(pauses, None)
-                if error.code() not in _AWAY or pause is None:
+                if isinstance(error, signed_urls.StoreAnswerError):
+                    if pause is None:
+                        raise direct_transfers.failed(error) from error
+                elif error.code() not in _AWAY or pause is None:
                     raise
-                time.sleep(pause)
+            time.sleep(pause)
 
     def attempt(self, *, timeout: float) -> None:
         """Moves what is missing."""
@@ -117,6 +123,10 @@ class _Transfer:
                 news, self._told = place - self._told, place
                 self._advance(news)
 
+    def _move(self, size_bytes: int) -> None:
+        with self._lock:
+            self.reach(self.place + size_bytes)
+
 
 class _Upload(_Transfer):
     def __init__(
@@ -126,7 +136,19 @@ class _Upload(_Transfer):
         self._path = path
 
     def attempt(self, *, timeout: float) -> None:
-        """Sends the bytes that the server does not have."""
+        """Sends the bytes that are not there: the direct way if it is offered, or in a stream."""
+        direct = direct_transfers.wanted(self._file.size_bytes)
+        upload = direct_transfers.start(self._registry, self._file) if direct else None
+        if upload is None:
+            self._stream(timeout)
+        elif upload.upload_id:
+            self.reach(sum(part.size_bytes for part in upload.parts if part.stored))
+            direct_transfers.send(
+                self._registry, upload, self._path, self._file, advance=self._move, timeout=timeout
+            )
+        self.reach(self._file.size_bytes)
+
+    def _stream(self, timeout: float) -> None:
         begun: queue.SimpleQueue[int] = queue.SimpleQueue()
         start = 0
         try:
@@ -138,7 +160,8 @@ class _Upload(_Transfer):
         except grpc.RpcError as error:
             begun.put(self._file.size_bytes)
             if start and reason_of(status_of(error)) == "BLOB_CORRUPT":
-                return self.attempt(timeout=timeout)  # what an earlier upload left was damaged, and is gone
+                self._stream(timeout)  # what an earlier upload left was damaged, and is gone
+                return
             raise
         if committed != self._file.size_bytes:
             text = f"Only {committed} bytes of {self._file.path} were stored; try again."
@@ -175,16 +198,28 @@ class _Download(_Transfer):
         with HashedWriter(self._partial, limit=self._file.size_bytes) as writer:
             start = writer.place
             self.reach(start)
-            request = registry_pb.ReadBlobRequest(sha256=self._file.sha256, offset=start)
-            for response in self._registry.ReadBlob(request, timeout=timeout):
-                writer.write(response.data)
-                self.reach(self.place + len(response.data))
+            self._fetch(start, writer.write, timeout)
             found = writer.digest()
         if found == self._file.sha256:
             self._partial.replace(self._path)
             return
         self._partial.unlink()
-        if start:
-            return self.attempt(timeout=timeout)  # what was there may have been damaged: fetch it all
-        message = f"The bytes of {self._file.path} have SHA-256 {found}, not {self._file.sha256}; none are kept."
-        raise CommandError("BLOB_CORRUPT", message)
+        if not start:
+            text = f"The bytes of {self._file.path} have SHA-256 {found}, not {self._file.sha256}."
+            raise CommandError("BLOB_CORRUPT", f"{text} None are kept.")
+        self.attempt(timeout=timeout)  # what was there may have been damaged: fetch it all
+
+    def _fetch(self, start: int, write: Callable[[bytes], None], timeout: float) -> None:
+        def take(data: bytes) -> None:
+            write(data)
+            self._move(len(data))
+
+        if start == self._file.size_bytes:
+            return
+        direct = direct_transfers.wanted(self._file.size_bytes)
+        if url := direct_transfers.sign(self._registry, self._file.sha256) if direct else "":
+            signed_urls.get(url, start, self._file.size_bytes, write=take)
+            return
+        request = registry_pb.ReadBlobRequest(sha256=self._file.sha256, offset=start)
+        for response in self._registry.ReadBlob(request, timeout=timeout):
+            take(response.data)

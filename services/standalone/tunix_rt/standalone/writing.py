@@ -18,8 +18,8 @@ _READ_BYTES = 1024 * 1024
 class HashedWriter:
     """Appends to a file, of which no other process appends; what was there counts for the digest.
 
-    `place` is the size at the start, at most `limit`. Writes are done in a thread, in order; an error of one is
-    raised by a later call.
+    `place` is the size at the start, at most `limit`. Writes are done in a thread, in order; an error of one
+    is raised by a later call.
     """
 
     def __init__(self, path: Path, *, limit: int) -> None:

@@ -21,6 +21,7 @@ from tunix_rt.gateway.backends import Backends, own_error
 from tunix_rt.gateway.settings import is_loopback
 from tunix_rt.gateway.web.access import AccessMiddleware, HeadersMiddleware, SignIn
 from tunix_rt.gateway.web.api import Api
+from tunix_rt.gateway.web.artifacts import ArtifactPages
 from tunix_rt.gateway.web.assets import plotly_path, plotly_script
 from tunix_rt.gateway.web.model_pages import ModelPages
 from tunix_rt.gateway.web.pages import Pages
@@ -51,6 +52,7 @@ def build_app(backends: Backends, gate: TokenGate, *, stopping: asyncio.Event, a
     """
     pages, api = Pages(backends), Api(backends, stopping=stopping)
     models = ModelPages(backends, pages)
+    artifacts = ArtifactPages(backends, pages)
     errors = _Errors(pages)
     local = gate.open and is_loopback(address)
     hosts = ["localhost", "127.0.0.1", "::1", "[::1]"] if local else ["*"]
@@ -65,6 +67,9 @@ def build_app(backends: Backends, gate: TokenGate, *, stopping: asyncio.Event, a
             Route("/models", models.models),
             Route("/models/{id}", models.model),
             Route("/models/{id}/versions/{version}", models.version),
+            Route("/artifacts/{id}", artifacts.artifact),
+            Route("/artifacts/{id}/files/{path:path}", artifacts.download),
+            Route("/artifacts/{id}/images/{path:path}", artifacts.image),
             Route("/sign-in", sign_in.form, methods=["GET"]),
             Route("/sign-in", sign_in.submit, methods=["POST"]),
             Route("/api/status", api.status),

@@ -64,6 +64,7 @@ class Pages:
             facts=sorted((key, _fact(value)) for key, value in details.run.facts.items()),
             lines=await reads.read_log_tail(self._registry, name) if ended else [],
             samples=await reads.read_samples(self._registry, details.run),
+            artifacts=await reads.read_artifacts(self._registry, name),
             ended=ended,
             run_time=text.run_time(details.run.status, time.time()),
         )

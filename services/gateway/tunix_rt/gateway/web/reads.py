@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunix_rt.gateway.compare_gather import compare_runs, shared_datasets
-from tunix_rt.v1 import dataset_pb2, evaluation_pb2, gateway_service_pb2, job_pb2, run_pb2
+from tunix_rt.v1 import artifact_pb2, dataset_pb2, evaluation_pb2, gateway_service_pb2, job_pb2, run_pb2
 from tunix_rt.v1 import registry_service_pb2 as pb2
 
 CALL_SECONDS = 30.0
@@ -115,6 +115,13 @@ async def read_samples(registry: Any, run: run_pb2.Run) -> list[dict[str, Any]]:
     texts = await asyncio.gather(*(_read_text(registry, by_step[step].files[0].sha256) for step in newest))
     samples = [json.loads(line) for text in texts for line in text.splitlines()]
     return sorted(samples, key=lambda sample: (sample["index"], sample["step"]))
+
+
+async def read_artifacts(registry: Any, owner: str) -> Sequence[artifact_pb2.Artifact]:
+    """The newest artifacts of an owner, newest first; at most a hundred."""
+    request = pb2.ListArtifactsRequest(owner=owner, page_size=100)
+    found: pb2.ListArtifactsResponse = await registry.ListArtifacts(request, timeout=CALL_SECONDS)
+    return found.artifacts
 
 
 async def _read_text(registry: Any, sha256: str) -> str:

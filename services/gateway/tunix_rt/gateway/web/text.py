@@ -50,6 +50,14 @@ def outcome_word(outcome: evaluation_pb2.ItemScore.Outcome.ValueType) -> str:
     return known.Name(outcome).lower().replace("_", " ") if outcome in known.values() else "unknown"
 
 
+def size(size_bytes: int) -> str:
+    """A number of bytes for people: `1.3 MB`."""
+    amount, units = float(size_bytes), ["bytes", "kB", "MB", "GB", "TB"]
+    while amount >= 999.5 and len(units) > 1:
+        amount, units = amount / 1000, units[1:]
+    return f"{amount:.0f} {units[0]}" if units[0] == "bytes" or amount >= 99.5 else f"{amount:.1f} {units[0]}"
+
+
 def moment(time: Timestamp) -> str:
     """A time in UTC to the minute; a dash if it is not set."""
     if not time.seconds:
@@ -163,6 +171,7 @@ def imported(subject: str) -> bool:
 
 
 FILTERS: dict[str, Any] = {
+    "size": size,
     "percent": percent,
     "number": number,
     "state_word": state_word,
