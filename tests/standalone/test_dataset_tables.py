@@ -101,8 +101,8 @@ def test_a_saved_dataset_reads_no_file_outside_of_its_folder(tmp_path) -> None:
     ("names", "splits"),
     [
         (["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"], ["train", "train"]),
-        (["test-00000-of-00001-0a1b2c3d.parquet", "train.parquet"], ["test", "train"]),
-        (["main/test/0000.parquet", "main/train/0000.parquet"], ["test", "train"]),
+        (["test-00000-of-00001-0a1b2c3d.parquet", "train.parquet"], ["train", "test"]),
+        (["a/hard/0000.parquet", "a/test/0000.parquet", "a/train/0000.parquet"], ["train", "test", "hard"]),
     ],
 )
 def test_the_files_of_a_folder_are_named_after_their_splits(tmp_path, names, splits) -> None:

@@ -17,6 +17,7 @@ from tunix_rt.traces.trace import Trace, plain_json
 FORMAT_KEY = b"tunix_rt.format"
 FORMAT = b"trace@1"
 _ROWS = 2000
+_SPLITS = ("train", "validation", "test")  # come first, in this order
 _SHARD = re.compile(r"(?P<split>.+?)(-\d{5}-of-\d{5}(-[0-9a-f]+)?)?")
 _TABLES = (".parquet", ".arrow")
 
@@ -185,6 +186,7 @@ def _by_name(folder: Path) -> list[TableFile]:
     if not paths:
         raise _unusable(folder, "holds no Parquet or Arrow file; give a file, or a folder of a dataset.")
     found = [TableFile(path, _split_of(path, folder), str(path.relative_to(folder))) for path in paths]
+    found.sort(key=lambda file: _SPLITS.index(file.split) if file.split in _SPLITS else len(_SPLITS))
     homes = sorted({_home(file, folder) for file in found})
     if len(homes) > 1:
         raise _unusable(folder, f"has several datasets: {', '.join(homes)}. Name one of these folders.")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 BATCH_TRACES = 500
 BATCH_BYTES = 2 * 1024 * 1024
+BATCHES_AHEAD = 4
 _REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
 _NAMESPACE = uuid.UUID("8f1e9a42-9f0b-4f5c-8a1e-6b8f1c1f5a77")
 
@@ -105,7 +106,7 @@ def trace_message(trace: Trace, split: str = "") -> dataset_pb.Trace:
 def _append(
     registry: RegistryServiceStub, name: str, traces: Sequence[dataset_pb.Trace], advance: Advance
 ) -> None:
-    """Streams the traces from where the registry is; each batch waits for its acknowledgement."""
+    """Streams the traces from where the registry is, with at most BATCHES_AHEAD unacknowledged batches."""
     acknowledged: queue.SimpleQueue[int] = queue.SimpleQueue()
     requests = _append_requests(name, traces, acknowledged)
     committed = 0
@@ -123,10 +124,15 @@ def _append_requests(
 ) -> Iterator[registry_pb.AppendTracesRequest]:
     yield registry_pb.AppendTracesRequest(dataset=name)
     position = acknowledged.get(timeout=LONG_CALL_SECONDS)
+    ahead = 0
     while position < len(traces):
         batch = _batch(traces, position)
         yield registry_pb.AppendTracesRequest(offset=position, traces=batch)
-        position = acknowledged.get(timeout=LONG_CALL_SECONDS)
+        position += len(batch)
+        ahead += 1
+        if ahead == BATCHES_AHEAD:
+            acknowledged.get(timeout=LONG_CALL_SECONDS)
+            ahead -= 1
 
 
 def _batch(traces: Sequence[dataset_pb.Trace], start: int) -> list[dataset_pb.Trace]:
