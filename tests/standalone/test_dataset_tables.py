@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -89,20 +91,36 @@ def test_a_saved_dataset_is_read_and_one_with_an_index_is_refused(tmp_path) -> N
         from_file(tmp_path / "two")
 
 
-def test_a_saved_dataset_reads_no_file_outside_of_its_folder(tmp_path) -> None:
+@pytest.mark.parametrize("folder", ["..", "/"])
+def test_a_saved_dataset_reads_no_file_outside_of_its_folder(tmp_path, folder) -> None:
     save_to_disk(tmp_path / "one", table("a"))
-    (tmp_path / "one" / "state.json").write_text('{"_data_files": [{"filename": "../two/x.arrow"}]}')
-    write_arrow(tmp_path / "two" / "x.arrow", table("b"))
+    write_arrow(tmp_path / "x.arrow", table("b"))
+    outside = str(tmp_path / "x.arrow" if folder == "/" else Path("..") / "x.arrow")
+    (tmp_path / "one" / "state.json").write_text(json.dumps({"_data_files": [{"filename": outside}]}))
     with pytest.raises(CommandError, match="not there"):
         from_file(tmp_path / "one")
+
+
+def test_a_dataset_dict_names_folders_of_its_own(tmp_path) -> None:
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["../other"]}')
+    with pytest.raises(CommandError, match="names no folders of splits"):
+        from_file(tmp_path)
+
+
+def test_without_pyarrow_a_table_is_refused_with_the_remedy(tmp_path, monkeypatch) -> None:
+    pq.write_table(table("a"), tmp_path / "mine.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(CommandError, match=r"pip install 'tunix-rt\[data\]'") as caught:
+        from_file(tmp_path / "mine.parquet")
+    assert caught.value.reason == "PYARROW_MISSING"
 
 
 @pytest.mark.parametrize(
     ("names", "splits"),
     [
         (["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"], ["train", "train"]),
-        (["test-00000-of-00001-0a1b2c3d.parquet", "train.parquet"], ["test", "train"]),
-        (["main/test/0000.parquet", "main/train/0000.parquet"], ["test", "train"]),
+        (["test-00000-of-00001-0a1b2c3d.parquet", "train.parquet"], ["train", "test"]),
+        (["a/hard/0000.parquet", "a/test/0000.parquet", "a/train/0000.parquet"], ["train", "test", "hard"]),
     ],
 )
 def test_the_files_of_a_folder_are_named_after_their_splits(tmp_path, names, splits) -> None:

@@ -132,7 +132,7 @@ def test_a_trace_that_came_before_is_a_fault_or_left_out() -> None:
     records = [{"id": name, "prompt": "p", "final_answer": "1"} for name in "ab"]
     assert faults_of(records) == {"row 2": "has the content of row 1; leave one of them out."}
     rows = [SourceRow(str(number), record) for number, record in enumerate(records)]
-    found = import_rows(rows, ImportRules(skip_duplicates=True), Faults())
+    found = import_rows(rows, ImportRules(duplicates="skip"), Faults())
     assert ([trace.id for trace in found.traces], found.skipped) == (["a"], 1)
 
 

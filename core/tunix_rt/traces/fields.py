@@ -51,6 +51,8 @@ class RecordReader:
 
     def encodable(self, value: str, field: str) -> str:
         """The string itself when it is valid Unicode."""
+        if value.isascii():
+            return value
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:

@@ -26,13 +26,13 @@ class SourceRow:
 class ImportRules:
     """How records become traces.
 
-    With `keep_splits` each trace keeps the split of its row, or of the field `split` of its record. With
-    `skip_duplicates` a trace with the content of an earlier one is left out; else it is a fault.
+    With `keep_splits` each trace keeps the split of its row, or of the field `split` of its record. A trace
+    with the content of an earlier one is by `duplicates` a fault ("refuse"), left out ("skip") or kept.
     """
 
     columns: Columns = field(default_factory=Columns)
     keep_splits: bool = False
-    skip_duplicates: bool = False
+    duplicates: str = "refuse"
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ def import_rows(rows: Iterable[SourceRow], rules: ImportRules, faults: Faults) -
             continue
         content = content_key(trace)
         twin = contents.setdefault(content, row.place)
-        if twin != row.place and rules.skip_duplicates:
+        if twin != row.place and rules.duplicates == "skip":
             skipped += 1
             continue
         namesake = ids.setdefault(trace.id, row.place)
         if namesake != row.place:
             message = f"{trace.id!r} is also the id of {namesake}; ids must differ."
             faults.add([Violation(f"{row.place}: id", message)])
-        elif twin != row.place:
+        elif twin != row.place and rules.duplicates == "refuse":
             faults.add([Violation(row.place, f"has the content of {twin}; leave one of them out.")])
         traces.append(trace)
         splits.append(split)

@@ -17,8 +17,11 @@ MAX_PREDICTION_LINE_BYTES = 8 << 20  # an output of 1 MiB, each character of whi
 
 
 def read_jsonl(stream: BinaryIO, max_line_bytes: int = MAX_LINE_BYTES) -> list[Trace]:
-    """Reads all traces of a binary stream; any fault raises TraceError with paths like `line 17: steps`."""
-    return import_jsonl(stream, ImportRules(), max_line_bytes).traces
+    """Reads all traces of a binary stream; any fault raises TraceError with paths like `line 17: steps`.
+
+    Two traces of one content are none.
+    """
+    return import_jsonl(stream, ImportRules(duplicates="keep"), max_line_bytes).traces
 
 
 def import_jsonl(stream: BinaryIO, rules: ImportRules, max_line_bytes: int = MAX_LINE_BYTES) -> Imported:

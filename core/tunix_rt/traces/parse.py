@@ -19,6 +19,7 @@ _CONVERSATION_KEYS = _RAW_KEYS - {"trace_version"} | {"messages"}
 KNOWN_KEYS = frozenset(_RAW_KEYS | _ITEM_KEYS | _PAIR_KEYS | _CHAT_KEYS)
 """The keys of all forms of a record."""
 
+_STEP_KEYS = {"i", "type", "content"}
 _TAGGED = re.compile(
     r"\s*<reasoning>(?P<reasoning>.*?)</reasoning>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL
 )
@@ -222,8 +223,9 @@ def _steps(reader: RecordReader, value: object) -> tuple[Step, ...]:
         if not isinstance(item, Mapping):
             reader.wrong(field, f"is {kind_of(item)}; it must be an object.")
             continue
-        for key in sorted(set(map(str, item)) - {"i", "type", "content"}):
-            reader.wrong(f"{field}.{key}", "is not a known key; known are i, type and content.")
+        if not item.keys() <= _STEP_KEYS:
+            for key in sorted(set(map(str, item)) - _STEP_KEYS):
+                reader.wrong(f"{field}.{key}", "is not a known key; known are i, type and content.")
         number = item.get("i")
         if isinstance(number, bool) or not isinstance(number, int) or number != i + offset:
             reader.wrong(f"{field}.i", f"is {number!r}; steps count up by one, so it must be {i + offset}.")
@@ -243,6 +245,8 @@ def _aliases(reader: RecordReader, value: object) -> tuple[str, ...]:
 
 
 def _known(reader: RecordReader, record: Mapping[str, object], known: set[str]) -> None:
+    if record.keys() <= known:
+        return
     for key in sorted(set(map(str, record)) - known):
         reader.wrong(
             key, f"is not a known key; known are {', '.join(sorted(known))}. Other facts belong in `meta`."

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from functools import lru_cache
+from itertools import accumulate
 
 from tunix_rt.traces.trace import TraceError, Violation
 
@@ -15,16 +17,18 @@ def assign_split(digest: str, fractions: Mapping[str, float], seed: int) -> str:
     SHA-256 of seed and digest gives a point in [0, 1); splits divide it in the order of their names.
     The fractions must be positive and sum to 1.
     """
-    check_fractions(fractions)
     hashed = hashlib.sha256(f"{seed}:{digest}".encode()).digest()
     point = int.from_bytes(hashed[:8], "big") / 2**64
-    edge = 0.0
-    names = sorted(fractions)
-    for name in names:
-        edge += fractions[name]
-        if point < edge:
-            return name
-    return names[-1]
+    edges = _edges(tuple(fractions.items()))
+    return next((name for name, edge in edges if point < edge), edges[-1][0])
+
+
+@lru_cache
+def _edges(fractions: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
+    """Where each split ends, in the order of their names. Raises TraceError."""
+    check_fractions(dict(fractions))
+    names, shares = zip(*sorted(fractions), strict=True)
+    return tuple(zip(names, accumulate(shares), strict=True))
 
 
 def check_fractions(fractions: Mapping[str, float], path: str = "split_fractions") -> None:

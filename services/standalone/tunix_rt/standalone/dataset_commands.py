@@ -105,7 +105,9 @@ def create(
             [Violation("generator", "excludes `file`; give exactly one of --generator, --file.")]
         )
     rules = ImportRules(
-        Columns(parse_labels(columns or [], "map"), form, others), keep_splits, skip_duplicates
+        Columns(parse_labels(columns or [], "map"), form, others),
+        keep_splits,
+        "skip" if skip_duplicates else "refuse",
     )
     _check_splits(rules, file=file, splits=splits, split_seed=split_seed)
     with spinner(f"Reading {file}" if file else f"Making traces with {generator}", quiet=json):
@@ -153,7 +155,7 @@ def validate(
     if bool(name) == bool(file) or (file and split):
         raise InvalidArgument.of("name", "excludes --file, and --split needs a NAME; give NAME or --file.")
     if file:
-        traces = from_file(file)[1].traces
+        traces = from_file(file, ImportRules(duplicates="keep"))[1].traces
     else:
         full_name = dataset_name(name, "name")
         with connect(gateway) as connection:

@@ -84,7 +84,7 @@ def _source_config(path: Path, digest: str, rules: ImportRules, split: str) -> d
         "format": columns.format,
         "others": "" if columns.others == "refuse" else columns.others,
         "split": split,
-        "skip_duplicates": rules.skip_duplicates,
+        "duplicates": "skip" if rules.duplicates == "skip" else "",
     }
     given = {key: value for key, value in settings.items() if value}
     return {"file": path.resolve().name, "sha256": digest, **given}

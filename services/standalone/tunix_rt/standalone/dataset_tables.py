@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tunix_rt.traces.trace import Trace, plain_json
 FORMAT_KEY = b"tunix_rt.format"
 FORMAT = b"trace@1"
 _ROWS = 2000
+_SPLITS = ("train", "validation", "test")  # come first, in this order
 _SHARD = re.compile(r"(?P<split>.+?)(-\d{5}-of-\d{5}(-[0-9a-f]+)?)?")
 _TABLES = (".parquet", ".arrow")
 
@@ -45,8 +46,10 @@ def table_files(path: Path, split: str = "") -> list[TableFile]:
         found = [TableFile(path, _split_of(path, path.parent), path.name)]
         return found if not split else [TableFile(path, split, path.name)]
     if (path / "dataset_dict.json").is_file():
-        names = _json(path / "dataset_dict.json").get("splits", [])
-        found = [file for name in names for file in _saved(path / name, path, str(name))]
+        names = [str(name) for name in _json(path / "dataset_dict.json").get("splits", [])]
+        if not names or any(Path(name).name != name for name in names):
+            raise _unusable(path, "names no folders of splits in its dataset_dict.json.")
+        found = [file for name in names for file in _saved(path / name, path, name)]
     elif (path / "state.json").is_file():
         found = _saved(path, path, "")
     else:
@@ -55,14 +58,6 @@ def table_files(path: Path, split: str = "") -> list[TableFile]:
     if split and split not in splits:
         raise _unusable(path, f"has no split `{split}`; it has {', '.join(splits)}.")
     return [file for file in found if split in ("", file.split)]
-
-
-def count_rows(files: Sequence[TableFile]) -> int:
-    """The rows of Parquet files; 0 where only reading tells."""
-    pyarrow = _pyarrow()
-    return sum(
-        pyarrow.parquet.read_metadata(file.path).num_rows for file in files if file.path.suffix == ".parquet"
-    )
 
 
 def table_rows(files: Iterable[TableFile]) -> Iterator[SourceRow]:
@@ -172,11 +167,10 @@ def _saved(folder: Path, root: Path, split: str) -> list[TableFile]:
     if not names:
         raise _unusable(folder, "names no files in its state.json.")
     split = split or str(state.get("_split") or "")
-    found = [TableFile(folder / name, split, str((folder / name).relative_to(root))) for name in names]
-    for file in found:
-        if Path(file.shown).is_absolute() or ".." in Path(file.shown).parts or not file.path.is_file():
-            raise _unusable(folder, f"names the file {file.shown} in its state.json, which is not there.")
-    return found
+    for name in names:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise _unusable(folder, f"names the file {name} in its state.json, which is not there.")
+    return [TableFile(folder / name, split, str((folder / name).relative_to(root))) for name in names]
 
 
 def _by_name(folder: Path) -> list[TableFile]:
@@ -185,6 +179,7 @@ def _by_name(folder: Path) -> list[TableFile]:
     if not paths:
         raise _unusable(folder, "holds no Parquet or Arrow file; give a file, or a folder of a dataset.")
     found = [TableFile(path, _split_of(path, folder), str(path.relative_to(folder))) for path in paths]
+    found.sort(key=lambda file: _SPLITS.index(file.split) if file.split in _SPLITS else len(_SPLITS))
     homes = sorted({_home(file, folder) for file in found})
     if len(homes) > 1:
         raise _unusable(folder, f"has several datasets: {', '.join(homes)}. Name one of these folders.")

@@ -7,7 +7,7 @@ import queue
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import grpc
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 BATCH_TRACES = 500
 BATCH_BYTES = 2 * 1024 * 1024
+BATCHES_AHEAD = 4
 _REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
 _NAMESPACE = uuid.UUID("8f1e9a42-9f0b-4f5c-8a1e-6b8f1c1f5a77")
 
@@ -39,9 +40,10 @@ class DatasetPlan:
     traces: Sequence[Trace]
     splits: Sequence[str] = ()
 
-    def rows(self) -> Iterator[tuple[Trace, str]]:
-        """The traces with their splits, which are empty where the content decides."""
-        return zip(self.traces, self.splits or repeat(""), strict=False)
+    def rows(self, start: int = 0) -> Iterator[tuple[Trace, str]]:
+        """The traces from a position on, with their splits, which are empty where the content decides."""
+        for position in range(start, len(self.traces)):
+            yield self.traces[position], self.splits[position] if self.splits else ""
 
 
 def source_of(
@@ -71,8 +73,7 @@ def upload_dataset(
         advance(len(plan.traces))
         return dataset
     try:
-        messages = [trace_message(trace, split) for trace, split in plan.rows()]
-        _append(registry, dataset.name, messages, advance)
+        _append(registry, dataset.name, plan, advance)
         seal = registry_pb.SealDatasetRequest(name=dataset.name)
         return registry.SealDataset(seal, timeout=LONG_CALL_SECONDS)
     except grpc.RpcError as error:
@@ -102,41 +103,47 @@ def trace_message(trace: Trace, split: str = "") -> dataset_pb.Trace:
     return message
 
 
-def _append(
-    registry: RegistryServiceStub, name: str, traces: Sequence[dataset_pb.Trace], advance: Advance
-) -> None:
-    """Streams the traces from where the registry is; each batch waits for its acknowledgement."""
+def _append(registry: RegistryServiceStub, name: str, plan: DatasetPlan, advance: Advance) -> None:
+    """Streams the traces from where the registry is, with at most BATCHES_AHEAD unacknowledged batches."""
     acknowledged: queue.SimpleQueue[int] = queue.SimpleQueue()
-    requests = _append_requests(name, traces, acknowledged)
+    requests = _append_requests(name, plan, acknowledged)
     committed = 0
     for response in registry.AppendTraces(requests, timeout=LONG_CALL_SECONDS):
         advance(response.committed - committed)
         committed = response.committed
         acknowledged.put(committed)
-    if committed != len(traces):
-        message = f"{name} has {committed} traces, not {len(traces)}; it is not sealed. Choose another id."
+    if committed != len(plan.traces):
+        message = (
+            f"{name} has {committed} traces, not {len(plan.traces)}; it is not sealed. Choose another id."
+        )
         raise CommandError("UPLOAD_INCOMPLETE", message)
 
 
 def _append_requests(
-    name: str, traces: Sequence[dataset_pb.Trace], acknowledged: queue.SimpleQueue[int]
+    name: str, plan: DatasetPlan, acknowledged: queue.SimpleQueue[int]
 ) -> Iterator[registry_pb.AppendTracesRequest]:
     yield registry_pb.AppendTracesRequest(dataset=name)
     position = acknowledged.get(timeout=LONG_CALL_SECONDS)
-    while position < len(traces):
-        batch = _batch(traces, position)
+    ahead = 0
+    while position < len(plan.traces):
+        batch = _batch(plan, position)
         yield registry_pb.AppendTracesRequest(offset=position, traces=batch)
-        position = acknowledged.get(timeout=LONG_CALL_SECONDS)
+        position += len(batch)
+        ahead += 1
+        if ahead == BATCHES_AHEAD:
+            acknowledged.get(timeout=LONG_CALL_SECONDS)
+            ahead -= 1
 
 
-def _batch(traces: Sequence[dataset_pb.Trace], start: int) -> list[dataset_pb.Trace]:
+def _batch(plan: DatasetPlan, start: int) -> list[dataset_pb.Trace]:
     batch: list[dataset_pb.Trace] = []
     size = 0
-    for trace in traces[start : start + BATCH_TRACES]:
-        size += trace.ByteSize()
+    for trace, split in islice(plan.rows(start), BATCH_TRACES):
+        message = trace_message(trace, split)
+        size += message.ByteSize()
         if batch and size > BATCH_BYTES:
             break
-        batch.append(trace)
+        batch.append(message)
     return batch
 
 
