@@ -19,8 +19,7 @@ STEPS = 24
 # What differs between runs that must each be exact.
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
-    "lora": {"lora": {"rank": 4}},
-    "accumulated": {"batch_size": 4, "micro_batch_size": 2},
+    "lora in micro-batches": {"lora": {"rank": 4}, "batch_size": 4, "micro_batch_size": 2},
 }
 SPEC = {"steps": STEPS, "checkpoint_every": 3, "retention": {"best_metric": "validation/loss"}}
 KILLS = 3
