@@ -241,7 +241,8 @@ def _translated() -> Iterator[None]:
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise Unavailable(
             Reason.DATABASE_UNAVAILABLE,
-            "The database does not answer. Nothing was stored by this call; repeat it.",
+            "The database does not answer. If the call was cut at its end, it may have been stored. Send it"
+            " again as it was, with the same `request_id` if it has one; nothing is stored twice then.",
         ) from error
 
 
