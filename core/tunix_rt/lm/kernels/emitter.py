@@ -1,12 +1,10 @@
-"""Writing machine code: loops, loads and vectors of LLVM's intermediate language; and its compiler."""
+"""Writing machine code: loops, loads and vectors of LLVM's intermediate language."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 
 I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -163,30 +161,3 @@ class _Pointer:
         """The name of the value in the text of the program."""
         reference: str = self._value.get_reference()
         return reference
-
-
-@cache
-def _machine() -> Any:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    features = llvm.get_host_cpu_features().flatten()
-    target = llvm.Target.from_default_triple()
-    return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True)
-
-
-_engines: list[Any] = []  # the code lives as long as the process
-
-
-def compile_module(module: ir.Module, name: str) -> int:
-    """The address of the function `name` after compilation for this machine."""
-    machine = _machine()
-    module.triple = llvm.get_default_triple()
-    parsed = llvm.parse_assembly(str(module))
-    parsed.verify()
-    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
-    passes.getModulePassManager().run(parsed, passes)
-    engine = llvm.create_mcjit_compiler(parsed, machine)
-    engine.finalize_object()
-    _engines.append(engine)
-    address: int = engine.get_function_address(name)
-    return address
