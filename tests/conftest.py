@@ -26,6 +26,7 @@ from hypothesis import settings
 from psycopg.sql import SQL, Identifier
 from xdist.scheduler import LoadFileScheduling
 
+from tunix_rt.lm.kernels.compiler import keep_code_in
 from tunix_rt.standalone.postgres import EmbeddedPostgres
 
 JUICEFS = Path(sys.executable).parent / "juicefs"
@@ -78,6 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+    keep_code_in(folder)
 
 
 def free_port() -> int:

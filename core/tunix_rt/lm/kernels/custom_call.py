@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import jax
 from llvmlite import ir
 
+from tunix_rt.lm.kernels.compiler import machine_code
 from tunix_rt.lm.kernels.emitter import I32, I64, POINTER, VOID, Emitter, Value, whole
-from tunix_rt.lm.kernels.machine_code import compile_module
 
 _FRAME = {"extension": 8, "api": 16, "context": 24, "operands": 72, "results": 112}
 _BUFFER = {"data": 24, "dims": 40}
@@ -63,7 +63,7 @@ _registered: dict[str, None] = {}
 def register(kernel: Kernel) -> str:
     """Compiles a kernel once a process and makes it known to XLA; returns its name."""
     if kernel.name not in _registered:
-        address = compile_module(_module(kernel), kernel.name)
+        address = machine_code(kernel.name, lambda: _module(kernel))
         jax.ffi.register_ffi_target(kernel.name, _capsule(address), platform="cpu")
         _registered[kernel.name] = None
     return kernel.name

@@ -1,4 +1,4 @@
-"""Writing programs: loops, loads and vectors of LLVM's intermediate language."""
+"""Writing machine code: loops, loads and vectors of LLVM's intermediate language."""
 
 from __future__ import annotations
 
