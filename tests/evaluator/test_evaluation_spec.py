@@ -104,7 +104,7 @@ def test_all_bad_fields_are_named_together() -> None:
             name="evaluations/x",
             result=EvaluationResult(),
             spec=EvaluationSpec(
-                subject="models/smol",
+                subject="models/smol/versions",
                 dataset="../../etc/passwd",
                 split="a/b",
                 decoding=Decoding(max_tokens=5000, temperature=-1, top_k=-1, top_p=2, seed=-1),

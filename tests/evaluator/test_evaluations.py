@@ -240,7 +240,7 @@ async def test_a_request_is_checked_before_it_is_queued(stack: Any, tiny: str, d
         )
         return await stack.failure_of(stack.evaluator.CreateEvaluation(request))
 
-    bad = await failure(subject="models/tiny", limit=-1)
+    bad = await failure(subject="tiny", limit=-1)
     assert bad.fields == ["evaluation.spec.limit", "evaluation.spec.subject"]
     missing = await failure(subject="models/tiny/versions/v99")
     assert (missing.code, missing.reason) == (grpc.StatusCode.NOT_FOUND, "RESOURCE_NOT_FOUND")
@@ -348,7 +348,7 @@ async def test_what_differs_from_the_task_is_named_with_every_other_fault(
     sampled = EvaluationSpec(dataset=dataset.name, decoding=Decoding(temperature=1), samples=2)
     request.task_version.spec.CopyFrom(sampled)
     task = await stack.registry.CreateTaskVersion(request)
-    asked = EvaluationSpec(subject="models/x", task=task.name, samples=2, limit=5, format="tags")
+    asked = EvaluationSpec(subject="x", task=task.name, samples=2, limit=5, format="tags")
     create = CreateEvaluationRequest(evaluation=Evaluation(name="evaluations/x", spec=asked))
     failure = await stack.failure_of(stack.evaluator.CreateEvaluation(create))
     assert failure.fields == [

@@ -168,7 +168,7 @@ def unvalidated(spec: RunSpec) -> None:
 NAN = float("nan")
 BAD: list[tuple[str, Callable[[RunSpec], None]]] = [
     ("spec.model", lambda s: setattr(s, "model", "/etc/passwd")),
-    ("spec.model", lambda s: setattr(s, "model", "models/smol")),
+    ("spec.model", lambda s: setattr(s, "model", "models/smol/versions")),
     ("spec.dataset", lambda s: setattr(s, "dataset", "datasets/../x")),
     ("spec.train_split", lambda s: setattr(s, "train_split", "Train set")),
     ("spec.validation_split", lambda s: setattr(s, "validation_split", "a/b")),

@@ -19,6 +19,8 @@ from tunix_rt.lm.layout import WEIGHT_TYPES
 from tunix_rt.rpc.errors import Violation
 from tunix_rt.rpc.names import (
     DATASET,
+    MODEL,
+    MODEL_ALIAS,
     MODEL_VERSION,
     PREDICTOR,
     RUN,
@@ -83,8 +85,12 @@ def complete_decoding(decoding: Decoding) -> Decoding:
 
 
 def evaluation_violations(spec: EvaluationSpec, field: str) -> Iterator[Violation]:
-    """What is wrong with a spec whose subject and dataset are given; `field` is its path."""
-    yield from _some(check_any(spec.subject, subject_patterns(spec), f"{field}.subject"))
+    """What is wrong with a spec whose subject and dataset are given; `field` is its path.
+
+    The subject may be a model or an alias, in whose place the version is stored.
+    """
+    patterns = (*subject_patterns(spec), MODEL_ALIAS, MODEL)
+    yield from _some(check_any(spec.subject, patterns, f"{field}.subject"))
     if spec.dataset or not spec.task:
         yield from _some(check(spec.dataset, DATASET, f"{field}.dataset"))
     if spec.task:

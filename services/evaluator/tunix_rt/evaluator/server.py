@@ -82,11 +82,11 @@ class EvaluatorServicer(EvaluatorServiceServicer):
     async def CreateEvaluation(self, request: pb.CreateEvaluationRequest, _: Context) -> Evaluation:
         """Fills in the spec from its task, checks it and what it names, and queues it."""
         wanted = request.evaluation.spec
-        await self._fix_names(wanted)
         filled, differing = await fill_in_named(self._registry, wanted, "evaluation.spec")
         wanted.CopyFrom(filled)
         spec.check_create(request, differing)
         complete = spec.complete_spec(request.evaluation.spec)
+        complete.subject = await fixed_name(self._registry, complete.subject)
         subject = await resolve_subject(self._registry, complete.subject)
         await self._check_judge(complete, subject.digest)
         dataset = await self._datasets.get(complete.dataset)
@@ -98,8 +98,6 @@ class EvaluatorServicer(EvaluatorServiceServicer):
 
     async def CalibrateJudge(self, request: pb.CalibrateJudgeRequest, _: Context) -> Evaluation:
         """Checks the judge and what it is measured on, and queues the calibration."""
-        if request.HasField("judge"):
-            request.judge.subject = await fixed_name(self._registry, request.judge.subject)
         complete = spec.calibration_spec(request)
         await self._judges.digest(complete.judge)
         require_split(await self._datasets.get(complete.dataset), complete.split)
@@ -114,9 +112,9 @@ class EvaluatorServicer(EvaluatorServiceServicer):
 
     async def Generate(self, request: pb.GenerateRequest, _: Context) -> AsyncIterator[pb.GenerateResponse]:
         """Streams text as it appears; the end of the call stops the rows in the engine."""
-        request.subject = await fixed_name(self._registry, request.subject)
         spec.check_generate(request)
-        subject = await resolve_subject(self._registry, request.subject)
+        name = await fixed_name(self._registry, request.subject)
+        subject = await resolve_subject(self._registry, name)
         model = await engine_model(self._blobs, subject, self._work, request.weight_type or "float32")
         items = [
             Item(index, messages=_messages(prompt, request), sample=sample)
@@ -145,12 +143,6 @@ class EvaluatorServicer(EvaluatorServiceServicer):
         """Scores outputs as an evaluation does. Stores nothing."""
         spec.check_answers(request)
         return await asyncio.to_thread(_score_answers, request, self._scorer)
-
-    async def _fix_names(self, wanted: EvaluationSpec) -> None:
-        """Puts versions in place of the models and aliases that a spec names."""
-        wanted.subject = await fixed_name(self._registry, wanted.subject)
-        if wanted.HasField("judge"):
-            wanted.judge.subject = await fixed_name(self._registry, wanted.judge.subject)
 
     async def _check_judge(self, complete: EvaluationSpec, subject_digest: str) -> None:
         """Raises unless the judge can be asked and its calibration is its own."""

@@ -26,7 +26,7 @@ from tunix_rt.jobs.judge_spec import CALIBRATION_METHOD, judge_violations, no_ca
 from tunix_rt.judges.requests import JUDGE_SCORER, JUDGINGS
 from tunix_rt.lm.layout import WEIGHT_TYPES
 from tunix_rt.rpc.errors import InvalidArgument, Violation
-from tunix_rt.rpc.names import DATASET, PREDICTOR, check, check_any, check_id
+from tunix_rt.rpc.names import DATASET, MODEL, MODEL_ALIAS, PREDICTOR, check, check_any, check_id
 from tunix_rt.traces.text import FORMATS
 from tunix_rt.v1 import evaluation_pb2, evaluator_service_pb2
 
@@ -142,7 +142,7 @@ def calibration_spec(request: evaluator_service_pb2.CalibrateJudgeRequest) -> ev
 
 def check_generate(request: evaluator_service_pb2.GenerateRequest) -> None:
     """Raises InvalidArgument that names every bad field of the request."""
-    bad = [check_any(request.subject, SUBJECTS, "subject")]
+    bad = [check_any(request.subject, (*SUBJECTS, MODEL_ALIAS, MODEL), "subject")]
     if not 1 <= len(request.prompts) <= MAX_PROMPTS:
         count = len(request.prompts)
         bad.append(Violation("prompts", f"has {count} prompts; give at least 1 and at most {MAX_PROMPTS}."))

@@ -111,11 +111,7 @@ class TrainerServicer(TrainerServiceServicer):
             raise InvalidArgument.of(path, failure.message) from failure
 
     async def _fill_in(self, spec: RunSpec, path: str) -> list[Violation]:
-        """Fills in the version of the model and the evaluations that name a task, in place.
-
-        Returns the fields that say something else than their task.
-        """
-        spec.model = await fixed_name(self._registry, spec.model)
+        """Fills in the evaluations that name a task, in place; the fields that say something else than it."""
         violations = []
         for index, evaluation in enumerate(spec.evaluate_after[:MAX_EVALUATIONS]):
             field = f"{path}.evaluate_after[{index}]"
@@ -125,6 +121,8 @@ class TrainerServicer(TrainerServiceServicer):
         return violations
 
     async def _check_references(self, spec: RunSpec, path: str) -> None:
+        """Raises unless all that the spec names is there; puts the version in place of a model or alias."""
+        spec.model = await fixed_name(self._registry, spec.model)
         version = registry_service_pb2.GetModelVersionRequest(name=spec.model)
         await answer(self._registry.GetModelVersion(version, timeout=CALL_SECONDS))
         datasets = {spec.dataset: await self._get_dataset(spec.dataset)}

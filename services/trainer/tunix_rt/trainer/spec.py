@@ -12,7 +12,7 @@ from tunix_rt.jobs.evaluation_spec import (
     system_prompt_violations,
 )
 from tunix_rt.rpc.errors import Violation
-from tunix_rt.rpc.names import DATASET, MODEL_VERSION, check, check_id
+from tunix_rt.rpc.names import DATASET, MODEL, MODEL_ALIAS, MODEL_VERSION, check, check_any, check_id
 from tunix_rt.traces.text import DEFAULT_FORMAT, FORMATS
 from tunix_rt.trainer.optimizer_spec import complete_optimizer, optimizer_violations
 from tunix_rt.trainer.retention import BEST_METRICS
@@ -78,7 +78,7 @@ def _follow_up(evaluation: EvaluationSpec, run: RunSpec) -> EvaluationSpec:
 
 
 def _run_violations(spec: RunSpec) -> Iterator[Violation]:
-    yield from _some(check(spec.model, MODEL_VERSION, "spec.model"))
+    yield from _some(check_any(spec.model, (MODEL_VERSION, MODEL_ALIAS, MODEL), "spec.model"))
     yield from _some(check(spec.dataset, DATASET, "spec.dataset"))
     yield from _some(check_id(spec.train_split, "spec.train_split"))
     yield from _some(check_id(spec.validation_split, "spec.validation_split"))
