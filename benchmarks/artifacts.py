@@ -1,8 +1,8 @@
 """Measures files on their way to the object store and back: `python benchmarks/artifacts.py [--quick]`.
 
 Starts embedded PostgreSQL, a registry and a gateway as processes of their own, as the stack does, and moves a
-file of 500 MB through each of them with the code of the command line; once with a folder as the object store,
-once with an S3 server (JuiceFS serves MinIO's S3 front end). What the user waits for is counted: an upload
+file of 500 MB through each of them with the code of the command line: with a folder as the object store, with an
+S3 server (JuiceFS serves MinIO's S3 front end) behind the registry, and with that server reached directly. What the user waits for is counted: an upload
 hashes the file first, a download ends with the digest checked. Beside it stand the floors: the same chunks
 through a bare gRPC stream, SHA-256 alone, and a copy of the file with fsync.
 """
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round of 64 MB")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--stores", default="directory,s3", help="which object stores, separated by commas")
+    parser.add_argument("--stores", default="directory,s3,s3-direct", help="of directory, s3, s3-direct")
     parser.add_argument("--folder", help="where everything is written; a temporary folder unless given")
     arguments = parser.parse_args()
     size, rounds = (64_000_000, 1) if arguments.quick else (500_000_000, arguments.rounds)
@@ -74,7 +74,12 @@ def measure(store: str, database: str, folder: Path, rounds: int) -> Table:
     for column in ("measure", "MB/s", "registry MB, before > peak > after", "gateway MB", "client MB"):
         table.add_column(column)
     with ExitStack() as stack:
-        blobs = f"file://{folder}/blobs" if store == "directory" else stack.enter_context(s3(folder))
+        blobs = f"file://{folder}/blobs"
+        if store != "directory":
+            (folder / store).mkdir()
+            blobs = stack.enter_context(s3(folder / store))
+        if store == "s3-direct":
+            blobs += "&public=http://" + blobs.split("@")[1].split("/")[0]
         registry = stack.enter_context(service("registry", TUNIX_RT_DATABASE=database, TUNIX_RT_BLOBS=blobs))
         gateway = stack.enter_context(service("gateway", TUNIX_RT_REGISTRY=registry.address, TUNIX_RT_WEB=""))
         time.sleep(2)
