@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tunix_rt.lm.tiny import make_tiny_model
+from tunix_rt.lm.tokenizer import Tokenizer
 from tunix_rt.standalone.connection import connect
 from tunix_rt.standalone.dataset_upload import DatasetPlan, upload_dataset
 from tunix_rt.traces.trace import Trace
@@ -124,3 +126,23 @@ def test_a_dataset_whose_traces_are_refused_is_not_left_open(command: Callable) 
             upload_dataset(connection, plan)
         request = registry_service_pb2.GetDatasetRequest(name="datasets/refused")
         assert connection.registry.GetDataset(request).HasField("delete_time")
+
+
+def test_lengths_in_the_tokens_of_a_model(command: Callable, tmp_path: Path) -> None:
+    prompts = ["1 + 1 = ?", "22 + 22 = ?", "333 + 333 = ?"]
+    folder = tmp_path / "tiny"
+    make_tiny_model(folder, prompts, seed=1, hidden_size=64, num_layers=1)
+    assert command("models", "import", str(folder), "--id", "tiny-tokens", "--json").json["name"]
+    lines = [json.dumps({"prompt": prompt, "completion": "So 2."}) for prompt in prompts]
+    (tmp_path / "three.jsonl").write_text("\n".join(lines))
+    create(command, "three", tmp_path / "three.jsonl", "--splits", "train=1")
+    tokenizer = Tokenizer.load(folder)
+    lengths = sorted(len(tokenizer.encode(prompt)) for prompt in prompts)
+    told = command("datasets", "show", "three", "--model", "tiny-tokens", "--json").json["tokens"]
+    assert [each["split"] for each in told] == ["", "train"]
+    assert (told[0]["prompt"]["least"], told[0]["prompt"]["p50"], told[0]["prompt"]["greatest"]) == (
+        *lengths,
+    )
+    assert told[1]["learnt"]["mean"] == len(tokenizer.encode("So 2."))
+    shown = command("datasets", "show", "three", "--model", "tiny-tokens").out
+    assert "tokens of models/tiny-tokens/versions/v1" in shown

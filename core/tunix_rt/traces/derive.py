@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from tunix_rt.traces.contamination import loose_prompt
-from tunix_rt.traces.set_statistics import learnt_characters
+from tunix_rt.traces.set_statistics import characters, learnt_texts
 from tunix_rt.traces.trace import Trace, content_key, family_of, part_name
 
 Rows = Sequence[tuple[Trace, str]]
@@ -42,7 +42,7 @@ class Conditions:
             and (self.max_steps is None or steps <= self.max_steps)
             and (
                 self.max_characters is None
-                or len(trace.prompt) + learnt_characters(trace) <= self.max_characters
+                or len(trace.prompt) + characters(learnt_texts(trace)) <= self.max_characters
             )
             and not (self.without and loose_prompt(trace.prompt) in self.without)
         )

@@ -117,13 +117,24 @@ def quantiles(values: Iterable[int]) -> Quantiles | None:
     return Quantiles(ordered[0], at(50), at(90), at(99), ordered[-1], mean)
 
 
-def learnt_characters(trace: Trace) -> int:
-    """The characters that are learnt: the completion, else steps and answer, else the assistant's turns."""
+def asked_texts(trace: Trace) -> list[str]:
+    """The texts that are not learnt: the prompt; of a conversation all turns but the assistant's."""
+    asked = [turn.content for turn in trace.messages if turn.role != "assistant"]
+    return asked if trace.messages else [trace.prompt]
+
+
+def learnt_texts(trace: Trace) -> list[str]:
+    """The texts that are learnt: the completion, else steps and answer, else the assistant's turns."""
     if trace.messages:
-        return sum(len(turn.content) for turn in trace.messages if turn.role == "assistant")
+        return [turn.content for turn in trace.messages if turn.role == "assistant"]
     if trace.completion or trace.final_answer:
-        return len(completion_text(trace))
-    return sum(len(step.content) for step in trace.steps)
+        return [completion_text(trace)]
+    return [step.content for step in trace.steps]
+
+
+def characters(texts: Iterable[str]) -> int:
+    """The Unicode characters of texts."""
+    return sum(map(len, texts))
 
 
 def _split(
@@ -134,8 +145,8 @@ def _split(
         split=name,
         trace_count=len(traces),
         steps=quantiles(len(trace.steps) for trace in traces),
-        prompt_characters=quantiles(_asked_characters(trace) for trace in traces),
-        completion_characters=quantiles(learnt_characters(trace) for trace in traces),
+        prompt_characters=quantiles(characters(asked_texts(trace)) for trace in traces),
+        completion_characters=quantiles(characters(learnt_texts(trace)) for trace in traces),
         answer_types=_falling(Counter(_answer_type(trace) for trace in traces)),
         families=dict(list(families.items())[:FAMILY_LIMIT]),
         family_count=len(families.keys() - {""}),
@@ -156,11 +167,6 @@ def _baselines(split: str, by_split: Mapping[str, Sequence[Trace]]) -> tuple[Rul
             right[rule] += equivalent(answer, item.final_answer, item.answer_type, item.aliases)
     scores = [RuleScore(rule, count / len(items), len(items)) for rule, count in right.items()]
     return tuple(sorted(scores, key=lambda score: (-score.accuracy, score.rule)))
-
-
-def _asked_characters(trace: Trace) -> int:
-    asked = [turn.content for turn in trace.messages if turn.role != "assistant"]
-    return sum(map(len, asked)) if trace.messages else len(trace.prompt)
 
 
 def _answer_type(trace: Trace) -> str:

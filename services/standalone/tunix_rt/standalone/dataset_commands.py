@@ -12,8 +12,10 @@ from tunix_rt.rpc.errors import InvalidArgument, Violation
 from tunix_rt.standalone import dataset_change_commands as changes
 from tunix_rt.standalone.connection import CALL_SECONDS, LONG_CALL_SECONDS, Connection, connect
 from tunix_rt.standalone.dataset_derive_command import derive
+from tunix_rt.standalone.dataset_export import get_sealed
 from tunix_rt.standalone.dataset_export_commands import export
 from tunix_rt.standalone.dataset_sources import default_splits, from_dataset, from_file, from_generator
+from tunix_rt.standalone.dataset_tokens import token_lengths, token_records, token_table
 from tunix_rt.standalone.dataset_upload import DatasetPlan, upload_dataset
 from tunix_rt.standalone.dataset_views import (
     dataset_facts,
@@ -32,7 +34,7 @@ from tunix_rt.standalone.options import (
 )
 from tunix_rt.standalone.output import console, message_dict, print_json
 from tunix_rt.standalone.progress import count_bar, spinner
-from tunix_rt.standalone.resources import dataset_name
+from tunix_rt.standalone.resources import dataset_name, model_version_name
 from tunix_rt.standalone.views import dataset_table, fields_table
 from tunix_rt.traces.columns import Columns
 from tunix_rt.traces.import_rows import Imported, ImportRules
@@ -203,6 +205,7 @@ def show(
     statistics: Annotated[
         bool, typer.Option("--statistics/--no-statistics", help="Lengths, duplicates, answer types, rules.")
     ] = True,
+    model: Annotated[str, typer.Option("--model", help="Also the lengths in this model's tokens.")] = "",
     gateway: GatewayOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -216,9 +219,13 @@ def show(
             list_request = registry_pb.ListTracesRequest(dataset=full_name, page_size=traces, split=split)
             found.extend(connection.registry.ListTraces(list_request, timeout=CALL_SECONDS).traces)
         counted = _statistics(connection, dataset) if statistics else None
+        version = model_version_name(connection, model) if model else ""
+        lengths = token_lengths(connection, get_sealed(connection, full_name), version) if model else []
     if json:
-        parts = {"dataset": message_dict(dataset), "traces": [message_dict(trace) for trace in found]}
-        print_json({**parts, **({"statistics": message_dict(counted)} if counted else {})})
+        parts: dict[str, object] = {"dataset": message_dict(dataset)}
+        parts["traces"] = [message_dict(trace) for trace in found]
+        parts |= {"statistics": message_dict(counted)} if counted else {}
+        print_json(parts | ({"tokens": token_records(lengths)} if lengths else {}))
         return
     console.print(f"[bold]{dataset.name}[/]")
     console.print(fields_table(dataset_facts(dataset)))
@@ -226,6 +233,8 @@ def show(
         console.print(statistics_table(counted))
         for line in overlap_lines(counted):
             console.print(line, markup=False)
+    if lengths:
+        console.print(token_table(lengths, version))
     for trace in found:
         console.print(f"\n[bold]{trace.id}[/] [dim]{trace.split}[/]")
         console.print(fields_table(trace_rows(trace)))
