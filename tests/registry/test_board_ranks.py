@@ -30,6 +30,8 @@ async def evaluate(registry, subject, dataset, scores, *, spec=None, **result):
     """A succeeded evaluation with these item scores; of several samples an item, lists of them."""
     samples = [each if isinstance(each, list) else [each] for each in scores]
     made = evaluation_pb2.EvaluationSpec(subject=subject, dataset=dataset, **(spec or {}))
+    if made.predictions:
+        made.predictions = (await registry.upload(made.predictions.encode())).sha256
     job = job_service_pb2.Job(name="evaluations/", evaluation=made)
     name = (await registry.jobs.EnqueueJob(job_service_pb2.EnqueueJobRequest(job=job))).name
     claimed = await registry.claim("evaluation", f"worker-of-{name.replace('/', '-')}")

@@ -48,12 +48,14 @@ def plain_traces(count):
 
 async def store(registry, scorer, spec, traces, items):
     """A succeeded evaluation as the evaluator leaves it."""
+    file = await registry.upload(predictions_jsonl(items))
+    if spec.predictions:
+        spec.predictions = file.sha256
     job = job_service_pb2.Job(name="evaluations/", evaluation=spec)
     name = (await registry.jobs.EnqueueJob(job_service_pb2.EnqueueJobRequest(job=job))).name
     await registry.claim("evaluation", "worker")
     record = job_service_pb2.RecordItemScoresRequest(name=name, attempt=1, item_scores=items)
     await registry.jobs.RecordItemScores(record)
-    file = await registry.upload(predictions_jsonl(items))
     file.path = "predictions.jsonl"
     artifact = artifact_pb2.Artifact(kind="predictions", files=[file])
     await registry.jobs.RecordArtifact(
