@@ -1,10 +1,11 @@
 """Measures files on their way to the object store and back: `python benchmarks/artifacts.py [--quick]`.
 
-Starts embedded PostgreSQL, a registry and a gateway as processes of their own, as the stack does, and moves a
-file of 500 MB through each of them with the code of the command line: with a folder as the object store, with an
-S3 server (JuiceFS serves MinIO's S3 front end) behind the registry, and with that server reached directly. What the user waits for is counted: an upload
-hashes the file first, a download ends with the digest checked. Beside it stand the floors: the same chunks
-through a bare gRPC stream, SHA-256 alone, and a copy of the file with fsync.
+Starts embedded PostgreSQL, a registry and a gateway as processes of their own, as the stack does, and moves
+a file of 500 MB through each of them with the code of the command line: with a folder as the object store,
+with an S3 server (JuiceFS serves MinIO's S3 front end) behind the registry, and with that server reached
+directly. What the user waits for is counted: an upload hashes the file first, a download ends with the digest
+checked. Beside it stand the floors: the same chunks through a bare gRPC stream, SHA-256 alone, and a copy of
+the file with fsync.
 """
 
 from __future__ import annotations
