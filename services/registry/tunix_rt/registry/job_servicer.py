@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from tunix_rt.blobs.blobs import Blobs
-from tunix_rt.registry import artifacts, deletion, enqueue, finish, queue, scores, stored_files
+from tunix_rt.registry import artifacts, enqueue, finish, queue, scores
 from tunix_rt.registry.database import Database
 from tunix_rt.registry.logs import LogWriter
 from tunix_rt.registry.metric_writer import MetricWriter
@@ -45,9 +45,6 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         """Queues a job."""
         async with self._database.transaction() as tx:
             job = await enqueue.enqueue(tx, request, now=self._clock())
-            if predictions := request.job.evaluation.predictions:
-                await deletion.forbid(tx)
-                await stored_files.require_one(self._blobs, predictions)
         self._wakeups.announce(job.name, f"queue:{job.WhichOneof('spec')}")
         return job
 

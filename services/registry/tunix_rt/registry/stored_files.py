@@ -163,18 +163,6 @@ async def require_stored(blobs: Blobs, files: Sequence[artifact_pb2.File], field
         raise InvalidArgument(wrong)
 
 
-async def require_one(blobs: Blobs, sha256: str) -> None:
-    """Raises FailedPrecondition, reason BLOB_MISSING, unless the bytes of a digest are stored."""
-    with translated():
-        found = await asyncio.to_thread(blobs.stat, sha256)
-    if found is None:
-        raise FailedPrecondition(
-            Reason.BLOB_MISSING,
-            f"Not stored: {sha256}. Upload it with UploadBlob, then repeat the call.",
-            {"sha256": sha256},
-        )
-
-
 def _announced(first: registry_service_pb2.UploadBlobRequest) -> Blob:
     violations = []
     if not is_sha256(first.sha256):
