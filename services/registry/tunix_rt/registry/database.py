@@ -198,6 +198,8 @@ class Database:
                 await connection.set_read_only(True)
                 async with connection.transaction():
                     yield Transaction(connection)
+                # The end of the connection would free it too, but a moment later.
+                await connection.execute("SELECT pg_advisory_unlock_shared(%s)", [_BACKUP_LOCK])
 
     async def execute(self, sql: str, /, **params: object) -> int:
         """Runs one statement, a transaction of its own, and returns the number of rows that it changed.
