@@ -53,19 +53,20 @@ async def test_predictions_are_ranked_beside_models_with_the_same_settings(regis
     dataset = (await registry.sealed_dataset()).name
     base = await registry.model()
     await evaluate(registry, base, dataset, 20)
-    await evaluate(registry, "predictors/gpt-x", dataset, 190, predictions="a" * 64)
-    await evaluate(registry, "predictors/gpt-x", dataset, 100, predictions="b" * 64, samples=1)
+    digests = [(await registry.upload(text)).sha256 for text in (b"many right", b"few right")]
+    await evaluate(registry, "predictors/gpt-x", dataset, 190, predictions=digests[0])
+    await evaluate(registry, "predictors/gpt-x", dataset, 100, predictions=digests[1], samples=1)
     request = registry_service_pb2.GetLeaderboardRequest(dataset=dataset)
     (board,) = (await registry.registry.GetLeaderboard(request)).boards
     assert [(e.rank, e.subject, e.evaluation_count) for e in board.entries] == [
         (1, "predictors/gpt-x", 2),
         (2, base, 1),
     ]
-    assert board.entries[0].weights_digest == "a" * 64
+    assert board.entries[0].weights_digest == digests[0]
     assert board.spec.predictions == ""
     listed = registry_service_pb2.ListEvaluationsRequest(subject="predictors/gpt-x")
     found = (await registry.registry.ListEvaluations(listed)).evaluations
-    assert [each.spec.predictions for each in found] == ["b" * 64, "a" * 64]
+    assert [each.spec.predictions for each in found] == digests[::-1]
 
 
 @pytest.mark.parametrize(
