@@ -22,7 +22,14 @@ from tunix_rt.registry.backup import back_up
 from tunix_rt.registry.database import Database, known_migrations
 from tunix_rt.registry.restore import restore
 from tunix_rt.rpc.errors import ApiError
-from tunix_rt.v1 import evaluation_pb2, job_service_pb2, registry_service_pb2, run_pb2
+from tunix_rt.v1 import (
+    dataset_pb2,
+    evaluation_pb2,
+    job_service_pb2,
+    model_pb2,
+    registry_service_pb2,
+    run_pb2,
+)
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -107,8 +114,31 @@ async def full(registry):
     task = registry_service_pb2.CreateTaskVersionRequest(parent="tasks/t")
     task.task_version.spec.CopyFrom(evaluation_pb2.EvaluationSpec(dataset=dataset))
     await registry.registry.CreateTaskVersion(task)
+    await add_model_records(registry, queued.name)
+    await add_derived_dataset(registry, dataset)
     registry.ended, registry.training = ended.name, await registry.running(dataset=dataset)
     return registry
+
+
+async def add_model_records(registry, evaluation):
+    """An alias and a baseline, and the events that tell of them."""
+    version = await registry.model()
+    alias = registry_service_pb2.SetModelAliasRequest(name="models/tiny/aliases/champion", version=version)
+    await registry.registry.SetModelAlias(alias)
+    baseline = model_pb2.Baseline(model="models/tiny", evaluation=evaluation)
+    await registry.registry.SetBaseline(registry_service_pb2.SetBaselineRequest(baseline=baseline))
+
+
+async def add_derived_dataset(registry, parent):
+    """A dataset that is made from another, with its statistics."""
+    derivation = dataset_pb2.Derivation(method="filter")
+    dataset = dataset_pb2.Dataset(parents=[parent], derivation=derivation)
+    request = registry_service_pb2.CreateDatasetRequest(dataset=dataset)
+    made = await registry.registry.CreateDataset(request)
+    await registry.append(made.name, registry.make_traces(10))
+    await registry.registry.SealDataset(registry_service_pb2.SealDatasetRequest(name=made.name))
+    statistics = registry_service_pb2.GetDatasetStatisticsRequest(name=made.name)
+    await registry.registry.GetDatasetStatistics(statistics)
 
 
 async def test_every_row_and_every_byte_is_restored(full, restoring, target):

@@ -244,7 +244,8 @@ async def test_choices_are_made_again_from_their_log_likelihoods(registry, score
 
 async def test_an_evaluation_without_a_result_cannot_be_verified(registry):
     dataset = (await dataset_of(registry, plain_traces(2))).name
-    spec = EvaluationSpec(subject="predictors/p", dataset=dataset, predictions="a" * 64)
+    predictions = (await registry.upload(b"outputs")).sha256
+    spec = EvaluationSpec(subject="predictors/p", dataset=dataset, predictions=predictions)
     job = job_service_pb2.Job(name="evaluations/", evaluation=spec)
     name = (await registry.jobs.EnqueueJob(job_service_pb2.EnqueueJobRequest(job=job))).name
     failure = await registry.failure_of(verify(registry, name))

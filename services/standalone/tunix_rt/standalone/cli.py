@@ -33,8 +33,18 @@ ENTRIES = (
     ),
     Entry("down", "stack_commands", "down", "Stop the stack; running jobs go back to the queue."),
     Entry("status", "stack_commands", "status", "Show which services answer and what waits in the queue."),
-    Entry("backup", "backup_commands", "backup", "Write every row and stored file into one file."),
-    Entry("restore", "backup_commands", "restore", "Restore a backup into an empty stack."),
+    Entry(
+        "backup",
+        "backup_commands",
+        "backup",
+        "Write every row and stored file into FILE, as they are now; the stack may be in use.",
+    ),
+    Entry(
+        "restore",
+        "backup_commands",
+        "restore",
+        "Restore FILE into an empty database and a store, after its digests are checked.",
+    ),
     Entry(
         "demo",
         "demo_command",
